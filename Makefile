@@ -1,0 +1,60 @@
+# Everything a person needs; `make help` lists it. HARDWARE=gpu picks the CUDA lock (never used on this project's CI).
+SHELL := /bin/bash
+PYTHON ?= python3.11
+HARDWARE ?= cpu
+VENV ?= .venv
+LOCK := requirements/$(HARDWARE).lock
+BIN := $(VENV)/bin
+READY := $(VENV)/ready-$(HARDWARE)
+UV ?= uv
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo tiny test unit e2e bench lint lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## create .venv from the lock (again only if the lock or pyproject.toml has changed)
+
+# --no-deps: the lock is complete, so no resolver runs. The CPU build of torch is on PyTorch's own index, not on PyPI.
+$(READY): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed; say which with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing $(LOCK) into $(VENV) (minutes, once)"
+	@$(BIN)/pip install --quiet --no-deps $$(grep '^torch==' $(LOCK)) || \
+		$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
+	@$(BIN)/pip install --quiet --no-deps --requirement $(LOCK)
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/ready-* && touch $@
+
+demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 15 minutes on 2 cores
+	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr trainer.experiment_name=demo-$$(date +%Y%m%d-%H%M%S)
+
+tiny: $(READY) ## the same path with a model of a million parameters, about 2 minutes
+	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr profile=tiny trainer.experiment_name=tiny-$$(date +%Y%m%d-%H%M%S)
+
+test: $(READY) ## the whole test suite
+	$(BIN)/python -m pytest
+
+unit: $(READY) ## the fast tests only
+	$(BIN)/python -m pytest tests/unit
+
+e2e: $(READY) ## the tests on the real stack only
+	$(BIN)/python -m pytest -m e2e
+
+bench: $(READY) ## measure DSDR against GRPO, side by side in one run
+	$(BIN)/python -m tests.bench
+
+lint: $(READY) ## ruff: format and lint
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+lock: ## resolve both locks anew (needs uv)
+	$(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev --override requirements/cpu-overrides.txt \
+		--extra-index-url $(TORCH_INDEX) --python-version 3.11 --no-annotate --no-header -o requirements/cpu.lock
+	$(UV) pip compile --quiet pyproject.toml --extra gpu --python-version 3.12 \
+		--python-platform x86_64-manylinux_2_28 --no-annotate --no-header -o requirements/gpu.lock
+
+clean: ## remove .venv and caches; runs in outputs/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

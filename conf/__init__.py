@@ -1,0 +1,1 @@
+"""Hydra config tree, on top of verl's own."""

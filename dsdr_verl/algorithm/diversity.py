@@ -1,0 +1,96 @@
+"""Global diversity (§3.2.1): how unlike the rest of its group a rollout is, in meaning and in formulas."""
+
+import torch
+from torch import Tensor
+
+from dsdr_verl.algorithm.groups import count_groups, segment_sum
+from dsdr_verl.algorithm.options import CHOICES
+
+
+def normalize_embeddings(z_BD: Tensor) -> Tensor:
+    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]. A zero vector (an empty response) stays zero.
+
+    Raises:
+        ValueError: an embedding is not finite.
+    """
+    if not torch.isfinite(z_BD).all():
+        bad = (~torch.isfinite(z_BD)).any(dim=-1).nonzero().flatten().tolist()
+        raise ValueError(f"{len(bad)} embedding(s) hold NaN or infinity, rows {bad[:8]}; check the embedder's output")
+    z_BD = z_BD.double()
+    norm_B1 = z_BD.norm(dim=-1, keepdim=True)
+    return z_BD / norm_B1.where(norm_B1 > 0, 1.0)
+
+
+def semantic_diversity(
+    z_BD: Tensor, group_B: Tensor, valid_B: Tensor, correct_B: Tensor, reference_set: str = "all"
+) -> Tensor:
+    """D_emb (Eqs. 4-6): the mean of d_emb(i, j) = (1 - z̄_i·z̄_j) / 2 over the other rollouts j of the reference set.
+
+    Linear in z̄_j, so that the sum over j is one product with the sum of the reference set's z̄: no pair is formed.
+
+    Args:
+        z_BD: float [B, D] embeddings of the responses, of any norm. A zero vector is at distance ½ from every other.
+        group_B: int64 [B].
+        valid_B, correct_B: bool [B].
+        reference_set: "all" valid rollouts of the group (the paper), or the "correct" ones among them.
+
+    Returns:
+        float32 [B] in [0, 1]; 0 for a rollout with no other to compare with.
+
+    Raises:
+        ValueError: a valid rollout's embedding is not finite, or an unknown `reference_set`.
+    """
+    if reference_set not in CHOICES["reference_set"]:
+        raise ValueError(f"reference_set must be one of {CHOICES['reference_set']}, got {reference_set!r}")
+    valid_B = valid_B.bool()
+    reference_B = valid_B & correct_B.bool() if reference_set == "correct" else valid_B
+    z_BD = normalize_embeddings(z_BD.where(valid_B[:, None], 0.0))
+    self_B = reference_B.double()  # a rollout of the reference set is not compared with itself
+
+    P = count_groups(group_B)
+    others_B = segment_sum(self_B, group_B, P)[group_B] - self_B
+    sum_BD = segment_sum(z_BD * self_B[:, None], group_B, P)[group_B]
+    similarity_B = (z_BD * sum_BD).sum(-1) - self_B * (z_BD * z_BD).sum(-1)  # Σ_{j≠i} z̄_i·z̄_j
+    D_emb_B = (others_B - similarity_B) / (2 * others_B.clamp(min=1))
+    return D_emb_B.where(valid_B & (others_B > 0), 0.0).clamp(0, 1).float()
+
+
+def formula_diversity(row_F: Tensor, formula_F: Tensor, group_B: Tensor, valid_B: Tensor) -> Tensor:
+    """D_eq (Eqs. 7-8): the share of a rollout's formulas that no other rollout of its group has.
+
+    Args:
+        row_F: int64 [F], the rollout of every (rollout, formula) pair, in any order. Repeats of a pair count once.
+        formula_F: int64 [F], the formula's id; the same formula has the same id in the whole batch.
+        group_B: int64 [B].
+        valid_B: bool [B].
+
+    Returns:
+        float32 [B] in [0, 1]; 0 for a rollout without formulas. Alone in its group, a rollout with formulas gets 1.
+
+    Raises:
+        ValueError: `row_F` points outside the batch.
+    """
+    B = len(group_B)
+    if row_F.numel() and not (int(row_F.min()) >= 0 and int(row_F.max()) < B):
+        raise ValueError(f"row_F must be in 0..{B - 1}, got {int(row_F.min())}..{int(row_F.max())}")
+    at = valid_B[row_F].nonzero(as_tuple=True)
+    row_F, formula_F = row_F[at], formula_F[at]
+    kinds, formula_F = formula_F.unique(return_inverse=True)
+    n = max(len(kinds), 1)
+
+    pair_F = (row_F * n + formula_F).unique()  # S(o_i): sets
+    row_F, formula_F = pair_F // n, pair_F % n
+    _, where_F, holders = (group_B[row_F] * n + formula_F).unique(return_inverse=True, return_counts=True)
+    I_F = (holders[where_F] == 1).double()  # Eq. 7
+    size_B = segment_sum(torch.ones_like(I_F), row_F, B)
+    return (segment_sum(I_F, row_F, B) / size_B.clamp(min=1)).float()
+
+
+def combined_diversity(D_emb_B: Tensor, D_eq_B: Tensor) -> Tensor:
+    """d = ½ (D_emb + D_eq), [B] (Eq. 9)."""
+    return 0.5 * (D_emb_B + D_eq_B)
+
+
+def clipped(d_B: Tensor, sigma_d: float) -> Tensor:
+    """d̄ = clip(d, 0, σ_d), [B] (Eq. 10)."""
+    return d_B.clamp(0, sigma_d)

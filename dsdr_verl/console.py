@@ -1,0 +1,139 @@
+"""What a person sees of a run: a bar, a line a step, a table at the end. The noise of the stack goes to `train.log`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+# Heading, metric key, format: one column of the line a step.
+STEP_COLUMNS = (
+    ("reward", "critic/score/mean", "{:.3f}"),
+    ("pass", "dsdr/pass_rate", "{:.0%}"),
+    ("entropy", "actor/entropy", "{:.3f}"),
+    ("d correct", "dsdr/diversity/correct", "{:.3f}"),
+    ("mixed", "dsdr/groups/mixed", "{:.0%}"),
+    ("w_eff", "dsdr/coupling/effective_rollouts", "{:.2f}"),
+    ("|grad|", "actor/grad_norm", "{:.2f}"),
+    ("tokens", "response_length/mean", "{:.0f}"),
+    ("s", "timing_s/step", "{:.1f}"),
+)
+
+
+def divert_output(log_path: Path) -> Console:
+    """Send file descriptors 1 and 2, of this process and its children, to `log_path`; return a console on the real one."""
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    terminal = os.fdopen(os.dup(1), "w", buffering=1)
+    with open(log_path, "ab", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    width = None if terminal.isatty() else 110
+    return Console(file=terminal, width=width, highlight=False)
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one object a line, {"step": int, "kind": "step"|"validation", "metrics": {...}}."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def rewind(self, step: int) -> None:
+        """Forget what a run that resumes at `step` is about to do again."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        # a validation at the resumed step is repeated too
+        kept = [row for row in kept if not (row["kind"] == "validation" and row["step"] == step)]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def append(self, kind: str, step: int, metrics: dict) -> None:
+        row = {"step": step, "kind": kind, "metrics": {name: float(value) for name, value in metrics.items()}}
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+
+class RunConsole:
+    """Renders the trainer's events and keeps `metrics.jsonl`."""
+
+    def __init__(self, console: Console, run_dir: Path):
+        self.console = console
+        self.log = MetricsLog(run_dir / "metrics.jsonl")
+        self._task = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> RunConsole:
+        self._progress.start()
+        self._task = self._progress.add_task("starting Ray, vLLM and FSDP", total=None)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text)
+
+    def on_event(self, event: dict) -> None:
+        getattr(self, f"_on_{event['kind']}")(**{k: v for k, v in event.items() if k != "kind"})
+
+    def _on_ready(self, step: int, total_steps: int) -> None:
+        self.log.rewind(step)
+        self._progress.update(self._task, description="training", total=total_steps, completed=step)
+        self.say(f"ready: {total_steps} steps" + (f", resuming after step {step}" if step else ""))
+        if step >= total_steps:
+            self.say("this run was already complete; raise trainer.total_training_steps to go on, or start anew with "
+                     "another trainer.experiment_name or trainer.resume_mode=disable")
+
+    def _on_step(self, step: int, metrics: dict) -> None:
+        self.log.append("step", step, metrics)
+        cells = [f"{title} {form.format(metrics[key])}" for title, key, form in STEP_COLUMNS if key in metrics]
+        self.say(f"step {step:>4}  " + "  ".join(cells))
+        self._progress.update(self._task, completed=step)
+
+    def _on_validation(self, step: int, metrics: dict) -> None:
+        self.log.append("validation", step, metrics)
+        accuracy = {name: value for name, value in metrics.items() if "/acc/pass@" in name}
+        self.say(f"validation at step {step}: " + "  ".join(f"{short(name)} {v:.1%}" for name, v in accuracy.items()))
+
+    def _on_checkpoint(self, step: int) -> None:
+        self.say(f"checkpoint of step {step} saved")
+
+    def summary(self) -> None:
+        """Accuracy and pass@k before and after."""
+        validations = [row for row in self.log.rows() if row["kind"] == "validation"]
+        if not validations:
+            return
+        before, after = validations[0], validations[-1]
+        table = Table(title="validation on held-out problems")
+        table.add_column("metric")
+        for row in (before, after):
+            table.add_column(f"step {row['step']}", justify="right")
+        table.add_column("change", justify="right")
+        for name in before["metrics"]:
+            if "/acc/pass@" in name and name in after["metrics"]:
+                x, y = before["metrics"][name], after["metrics"][name]
+                table.add_row(short(name), f"{x:.1%}", f"{y:.1%}", f"{y - x:+.1%}")
+        self.console.print(table)
+
+
+def short(name: str) -> str:
+    """`val-core/arithmetic/acc/pass@4` → `arithmetic pass@4`; pass@1 is the accuracy."""
+    _, source, _, metric = name.split("/")
+    return f"{source} {'accuracy (pass@1)' if metric == 'pass@1' else metric}"

@@ -1,0 +1,121 @@
+"""Verifiable arithmetic for the demo model and for the tiny model, and the rows and files that verl reads."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from dsdr_verl.data.cache import cache_root, fingerprint, materialise
+
+Row = dict[str, Any]
+ABILITY = "math"
+SPLITS = ("train", "val")
+_VAL_SHARE = 10  # one problem in ten is kept for validation
+_VERSION = 1  # raise it when rows change: cached files are then written anew
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An arithmetic problem: ``kind`` is a key of :data:`SYMBOLS`."""
+
+    kind: str
+    operands: tuple[int, ...]
+
+    @property
+    def answer(self) -> int:
+        """The right value."""
+        first, *rest = self.operands
+        if self.kind == "product":
+            return math.prod(self.operands)
+        return first - sum(rest) if self.kind == "difference" else sum(self.operands)
+
+    @property
+    def split(self) -> str:
+        """The split it belongs to, whatever the size or seed; ``3 + 4`` goes wherever ``4 + 3`` goes."""
+        operands = self.operands if self.kind == "difference" else sorted(self.operands)
+        digest = hashlib.sha256(f"{self.kind} {list(operands)}".encode()).digest()
+        return SPLITS[digest[0] % _VAL_SHARE == 0]
+
+    def text(self, template: str = "{} {} {}") -> str:
+        """Write it down: ``3 + 4``; the template places operand, symbol, operand."""
+        text = str(self.operands[0])
+        for operand in self.operands[1:]:
+            text = template.format(text, SYMBOLS[self.kind], operand)
+        return text
+
+
+SYMBOLS = {"sum": "+", "difference": "-", "product": "*"}
+
+
+def pool(kind: str, *ranges: range, keep: Callable[..., bool] = lambda *operands: True) -> list[Problem]:
+    """List every problem of a kind with its operands in the given ranges and ``keep(*operands)`` true."""
+    return [Problem(kind, operands) for operands in product(*ranges) if keep(*operands)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A mix of problems and the way to ask them; ``shares[i]`` of the rows come from ``pools[i]``."""
+
+    name: str
+    pools: tuple[tuple[Problem, ...], ...]
+    shares: tuple[float, ...]
+    ask: Callable[[Problem], list[dict[str, str]]]
+    train_size: int
+    val_size: int
+
+    def problems(self, split: str, size: int, seed: int = 0) -> list[Problem]:
+        """Draw ``size`` distinct problems of a split in a fixed random order."""
+        rng = random.Random(f"{self.name} {split} {seed}")
+        drawn: list[Problem] = []
+        for index, (problems, share) in enumerate(zip(self.pools, self.shares, strict=True)):
+            left = [problem for problem in problems if problem.split == split]
+            count = size - len(drawn) if index == len(self.pools) - 1 else round(size * share)
+            if count > len(left):
+                raise ValueError(
+                    f"task {self.name!r}, split {split!r}: size {size} needs {count} problems like "
+                    f"{problems[0].text()!r}, and there are {len(left)}: ask for fewer"
+                )
+            drawn += rng.sample(left, count)
+        rng.shuffle(drawn)
+        return drawn
+
+    def rows(self, split: str, size: int, seed: int = 0) -> list[Row]:
+        """Write the problems as verl reads them."""
+        return [
+            {
+                "data_source": f"dsdr/{self.name}",
+                "prompt": self.ask(problem),
+                "ability": ABILITY,
+                "reward_model": {"style": "rule", "ground_truth": str(problem.answer)},
+                "extra_info": {"split": split, "index": index, "kind": problem.kind, "question": problem.text()},
+            }
+            for index, problem in enumerate(self.problems(split, size, seed))
+        ]
+
+
+def _bare(problem: Problem) -> list[dict[str, str]]:
+    """Ask the tiny model, which was trained on exactly this: ``27+35``."""
+    return [{"role": "user", "content": problem.text("{}{}{}")}]
+
+
+_DIGIT, _SMALL, _TWO = range(1, 10), range(2, 10), range(10, 60)
+TINY_ARITHMETIC = Task(
+    name="tiny_arithmetic",
+    pools=(
+        tuple(pool("sum", _TWO, _TWO)),
+        tuple(pool("sum", _DIGIT, _DIGIT, _DIGIT)),
+        tuple(pool("difference", range(5, 60), range(1, 40), keep=lambda a, b: a > b)),
+        tuple(pool("product", range(2, 13), range(2, 13))),
+    ),
+    shares=(0.35, 0.35, 0.2, 0.1),
+    ask=_bare,
+    train_size=512,
+    val_size=64,
+)

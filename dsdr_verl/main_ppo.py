@@ -1,0 +1,83 @@
+"""`python -m dsdr_verl.main_ppo +algorithm=dsdr`: check, prepare, train, sum up."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+OmegaConf.register_new_resolver(
+    "dsdr_hardware", lambda: "gpu" if shutil.which("nvidia-smi") else "cpu", replace=True
+)
+
+
+@hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
+def main(config: DictConfig) -> None:
+    from dsdr_verl.checks import config_problems
+    from dsdr_verl.console import RunConsole, divert_output
+    from dsdr_verl.trainer.launch import RunFailed, export_environment, run, start_ray
+
+    export_environment(config)
+    if problems := config_problems(config):
+        print(f"{len(problems)} problem(s) in the configuration; nothing was started:", file=sys.stderr)
+        for problem in problems:
+            print(f"  - {problem}", file=sys.stderr)
+        sys.exit(2)
+
+    with open_dict(config):
+        config.run_dir = str(Path(config.run_dir).absolute())
+    OmegaConf.resolve(config)
+    run_dir = Path(config.run_dir)
+    log_path = run_dir / "train.log"
+    print(f"run folder {run_dir}\nfull log   {log_path}")
+    console = RunConsole(divert_output(log_path), run_dir)
+    start = time.monotonic()
+    import ray
+
+    try:
+        with console:
+            prepare(config, console)
+            start_ray(config)
+            run(config, console.on_event)
+    except RunFailed as failure:
+        console.say(f"the run has failed: {failure}\nthe full log: {log_path}")
+        sys.exit(1)
+    finally:
+        ray.shutdown()
+    summarise(console, run_dir, time.monotonic() - start)
+
+
+def prepare(config: DictConfig, console) -> None:
+    """Put the model and the data where verl expects paths; both are made once and kept in the cache folder."""
+    from dsdr_verl.data import models, tasks
+
+    with open_dict(config):
+        model = config.actor_rollout_ref.model
+        model.path = str(models.prepare(model.path))
+        if config.data.get("task"):
+            train_path, val_path = tasks.prepare(config.data.task)
+            config.data.train_files, config.data.val_files = str(train_path), str(val_path)
+    console.say(f"model      {model.path}\ntrain data {config.data.train_files}\nval data   {config.data.val_files}")
+
+
+def summarise(console, run_dir: Path, seconds: float) -> None:
+    from dsdr_verl.evaluation.curves import plot_curves
+
+    console.summary()
+    picture = plot_curves(console.log.rows(), run_dir / "curves.png")
+    console.say(
+        f"took {seconds / 60:.1f} min\n"
+        f"curves      {picture}\n"
+        f"metrics     {console.log.path}\n"
+        f"checkpoints {run_dir / 'checkpoints'} (the same command resumes from the last one)\n"
+        f"tensorboard {run_dir / 'tensorboard'}\n"
+        f"full log    {run_dir / 'train.log'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

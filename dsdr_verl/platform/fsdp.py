@@ -1,0 +1,48 @@
+"""FSDP2 on the CPU. verl imports this module through `actor_rollout_ref.model.external_lib=dsdr_verl.platform.fsdp`.
+
+Three things differ from a GPU:
+
+* torch refuses verl's process-group string "cpu:gloo,cpu:gloo", so the group is made here first; verl skips its own
+  call when one exists.
+* verl builds the reference model with `CPUOffloadPolicy(pin_memory=True)`, which needs an accelerator.
+* verl's weight sender waits on its socket for ever when the receiving vLLM worker fails; a limit on that wait turns
+  the hang into an error.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed
+import zmq
+from torch.distributed.fsdp import CPUOffloadPolicy
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp import transformer_impl
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "45"))
+
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
+class CPUFSDPEngineWithLMHead(FSDPEngineWithLMHead):
+    """verl's FSDP2 engine, without pinned memory."""
+
+    def _build_fsdp_module(self, module):
+        # No extension point: the policy is built inside verl's method from this module-level name.
+        transformer_impl.CPUOffloadPolicy = lambda pin_memory: CPUOffloadPolicy(pin_memory=False)
+        return super()._build_fsdp_module(module)
+
+
+def _is_training_worker() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+
+
+if _is_training_worker():
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(
+            backend="cpu:gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+        )
+    # The default for sockets made later in this process from the shared context, which only the sender uses.
+    zmq.Context.instance().setsockopt(zmq.RCVTIMEO, int(1000 * WEIGHT_SYNC_TIMEOUT_S))
+    zmq.Context.instance().setsockopt(zmq.LINGER, 0)

@@ -1,0 +1,136 @@
+"""verl's synchronous trainer with DSDR in its advantage stage. Registered with verl as trainer mode "dsdr"."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf, open_dict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.config import omega_conf_to_dataclass
+
+from dsdr_verl.algorithm.groups import group_index
+from dsdr_verl.algorithm.options import DSDROptions
+from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics, score_groups
+from dsdr_verl.evaluation.passk import validation_metrics
+from dsdr_verl.trainer import queue
+from dsdr_verl.trainer.events import Events
+from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
+from dsdr_verl.trainer.reward_manager import EMBEDDING, FORMULAS
+
+
+@register_trainer("dsdr")
+class DSDRTrainer(PPOTrainerSync):
+    """GRPO, DAPO and every DSDR arm: with λ_d = λ_ℓ = 0 it only measures diversity."""
+
+    def __init__(self, config):
+        with open_dict(config):
+            # verl picks its replay buffer by this name, and any name but "sync" means an asynchronous one.
+            config.trainer.v1.trainer_mode = "sync"
+        super().__init__(config)
+        self.replay_buffer.poll_interval = 0.2  # verl's 2 s would be most of a step of the tiny profile
+        self.options = DSDROptions.from_mapping(OmegaConf.to_container(config.algorithm.dsdr, resolve=True))
+        self.events = Events.connect()
+
+    # --------------------------------------------------------------------------------------------- set-up
+
+    def on_init_end(self):
+        super().on_init_end()
+        if self.options.lambda_l > 0:
+            self.actor_rollout_wg.set_loss_fn(
+                partial(
+                    dsdr_loss,
+                    config=omega_conf_to_dataclass(self.config.actor_rollout_ref.actor),
+                    options=self.options,
+                    group_size=self.config.actor_rollout_ref.rollout.n,
+                )
+            )
+        self.events.send("ready", step=self.global_steps, total_steps=self.total_training_steps)
+
+    # ----------------------------------------------------------------------------------------- one step
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Group reduction, then verl's own advantage stage on the shaped rewards."""
+        start = time.perf_counter()
+        rollouts = queue.read_rollouts(batch)
+        scores, columns = self._score(rollouts, metrics)
+        shape = self.options.lambda_d > 0
+        if shape:
+            columns["rm_scores"] = queue.add_at_last_token(rollouts.rm_scores, scores.bonus)
+        queue.write_columns(batch, **columns)
+        seconds = time.perf_counter() - start
+
+        batch = super()._compute_advantage(batch, metrics)
+
+        start = time.perf_counter()
+        if shape:
+            # verl logs `rm_scores` as score and `token_level_rewards` as reward: the task's and the shaped one.
+            restored = {"rm_scores": rollouts.rm_scores}
+            if not self.config.algorithm.use_kl_in_reward:
+                restored["token_level_rewards"] = columns["rm_scores"]
+            queue.write_columns(batch, **restored)
+        metrics["timing_s/dsdr"] = seconds + time.perf_counter() - start
+        return batch
+
+    def _score(self, rollouts: queue.RolloutBatch, metrics: dict) -> tuple[GroupScores, dict[str, torch.Tensor]]:
+        """Eqs. 4-11 over the batch: the scores, and the columns the actor's loss needs of them."""
+        info, valid_B = rollouts.reward_extra_info, rollouts.valid_B
+        group_B, _ = group_index(rollouts.uid)
+        correct_B = torch.tensor([row["acc"] > 0 for row in info]) & valid_B
+        formulas = [np.asarray(row[FORMULAS], dtype=np.int64) for row in info]
+        scores = score_groups(
+            reward_B=torch.stack([row.sum() for row in rollouts.rm_scores.unbind()]),
+            correct_B=correct_B,
+            embedding_BD=torch.from_numpy(np.stack([np.asarray(row[EMBEDDING], np.float32) for row in info])),
+            row_F=torch.repeat_interleave(torch.arange(len(info)), torch.tensor([len(ids) for ids in formulas])),
+            formula_F=torch.from_numpy(np.concatenate(formulas)),
+            group_B=group_B,
+            valid_B=valid_B,
+            options=self.options,
+        )
+        metrics.update(diversity_metrics(scores, correct_B, group_B, valid_B))
+        real = [row for row, valid in zip(info, valid_B.tolist(), strict=True) if valid]
+        metrics.update(scoring_metrics(real))
+        return scores, {WEIGHT: scores.weight}
+
+    # ------------------------------------------------------------------------------- validation, logging
+
+    def _val_metrics_update(self, data_sources, sample_uids, reward_extra_infos_dict, sample_turns, **kwargs):
+        scalars = {k: v for k, v in reward_extra_infos_dict.items() if k not in (EMBEDDING, FORMULAS, "verdict")}
+        metrics = super()._val_metrics_update(data_sources, sample_uids, scalars, sample_turns, **kwargs)
+        # verl's best@k resamples with replacement and under-reports: ours is the unbiased estimator.
+        metrics = {name: value for name, value in metrics.items() if "/best@" not in name}
+        return metrics | validation_metrics(data_sources, sample_uids, reward_extra_infos_dict["acc"])
+
+    def _validate(self) -> dict[str, float]:
+        metrics = super()._validate()
+        self.events.send("validation", step=self.global_steps, metrics=metrics)
+        return metrics
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        self.events.send("step", step=global_steps, metrics=metrics)
+
+    def _save_checkpoint(self):
+        super()._save_checkpoint()
+        self.events.send("checkpoint", step=self.global_steps)
+
+
+VERDICTS = ("correct", "incorrect", "no_answer", "unparsable", "timeout", "error")
+
+
+def scoring_metrics(info: list[dict]) -> dict[str, float]:
+    """Shares of verdicts, and seconds of scoring off the critical path (summed and slowest, over the rollouts)."""
+    seconds = [row["dsdr_seconds"] for row in info] or [0.0]
+    verdicts = [row["verdict"] for row in info]
+    return {
+        "dsdr/pass_rate": float(np.mean([row["acc"] for row in info] or [0.0])),
+        **{f"dsdr/verdict/{name}": verdicts.count(name) / max(len(info), 1) for name in VERDICTS},
+        "dsdr/truncated": float(np.mean([row["truncated"] for row in info] or [0.0])),
+        "dsdr/scoring/off_path_seconds": float(np.sum(seconds)),
+        "dsdr/scoring/slowest_seconds": float(np.max(seconds)),
+    }

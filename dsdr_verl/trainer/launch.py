@@ -1,0 +1,125 @@
+"""From a checked config to a finished run: Ray, the task runner, and a watch over both."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dsdr_verl.trainer.events import drain, open_events
+
+
+class RunFailed(RuntimeError):
+    """The run has ended early; the message says why in one paragraph."""
+
+
+def export_environment(config: DictConfig) -> None:
+    """Give this process what the Ray workers get, before verl is imported and reads it."""
+    env = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
+    for name, value in env.items():
+        os.environ.setdefault(name, str(value))
+
+
+def start_ray(config: DictConfig) -> None:
+    """Join the cluster at RAY_ADDRESS, or start one on this machine."""
+    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+    run_dir = Path(config.run_dir)
+    env = get_ppo_ray_runtime_env(config)
+    env.setdefault("env_vars", {}).update(
+        {
+            "TRANSFER_QUEUE_ENABLE": "1",
+            "TENSORBOARD_DIR": str(run_dir / "tensorboard"),
+            "WANDB_DIR": str(run_dir),
+            # without an account wandb would ask for a key and hang; `wandb sync` uploads an offline run later
+            "WANDB_MODE": os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline"),
+        }
+    )
+    kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
+    kwargs["runtime_env"] = OmegaConf.to_container(
+        OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True
+    )
+    if os.environ.get("RAY_ADDRESS"):
+        # a running cluster has said what it has
+        for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
+            kwargs.pop(key, None)
+    ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+
+
+def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
+    """Train to the end.
+
+    Raises:
+        RunFailed: the trainer raised, or an actor of this run died and the trainer did not notice.
+    """
+    from dsdr_verl.trainer.runner import DSDRTaskRunner
+
+    events = open_events()
+    with open_dict(config):
+        config.transfer_queue.enable = True
+    runner = DSDRTaskRunner.remote()
+    finished = runner.run.remote(config)
+    watchdog = Watchdog()
+    try:
+        while not ray.wait([finished], timeout=0.5)[0]:
+            drain(events, on_event)
+            watchdog.check()
+        ray.get(finished)
+        drain(events, on_event)
+    except ray.exceptions.RayError as error:
+        drain(events, on_event)
+        raise RunFailed(describe(error)) from error
+    finally:
+        ray.kill(runner)
+        events.shutdown(force=True)
+
+
+class Watchdog:
+    """Notices an actor of this run that has died while the trainer waits for it for ever.
+
+    The trainer itself notices most deaths at once; it gets `GRACE_S` to report with the better message.
+    """
+
+    INTERVAL_S = 5.0
+    GRACE_S = 20.0
+
+    def __init__(self):
+        self._next = time.monotonic() + self.INTERVAL_S
+        self._first_seen: dict[str, float] = {}
+        self._job = ray.get_runtime_context().get_job_id()
+
+    def check(self) -> None:
+        """Raises:
+        RunFailed: an actor has been dead for longer than the grace.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self.INTERVAL_S
+        for actor in self._dead_actors():
+            seen = self._first_seen.setdefault(actor.actor_id, now)
+            if now - seen >= self.GRACE_S:
+                cause = (actor.death_cause or {}).get("actor_died_error_context", {}).get("error_message", "unknown")
+                raise RunFailed(f"{actor.class_name} (pid {actor.pid}, node {actor.node_id[:8]}) died: {cause}")
+
+    def _dead_actors(self) -> list:
+        from ray.util.state import list_actors
+
+        try:
+            return list_actors(
+                filters=[("state", "=", "DEAD"), ("job_id", "=", self._job)], detail=True, timeout=5, limit=1000
+            )
+        except Exception:
+            # the state API needs the dashboard; without it the trainer's own errors have to do
+            return []
+
+
+def describe(error: BaseException) -> str:
+    """The root of a chain of Ray errors, in its own words."""
+    while isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
+        error = error.cause
+    return f"{type(error).__name__}: {str(error).strip()}"
