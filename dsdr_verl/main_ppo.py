@@ -32,6 +32,8 @@ def main(config: DictConfig) -> None:
         config.run_dir = str(Path(config.run_dir).absolute())
     OmegaConf.resolve(config)
     run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / "config.yaml")
     log_path = run_dir / "train.log"
     print(f"run folder {run_dir}\nfull log   {log_path}")
     console = RunConsole(divert_output(log_path), run_dir)

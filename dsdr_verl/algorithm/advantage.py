@@ -15,6 +15,8 @@ def shaped_reward(r_B: Tensor, d_bar_B: Tensor, correct_B: Tensor, lambda_d: flo
     """r̃_i = r_i + λ_d · d̄_i · 1[correct], [B] (Eq. 10). With λ_d = 0 it is r, bit for bit.
 
     Correctness is asked for apart, for the reward may hold more than the verifier's 0 or 1, such as a length penalty.
+    In float32, with 1.2e-7 from 1 to the next number, λ_d = 0.001 carries d̄ to about 1e-4: with a std(d̄) of 0.1 the
+    rounding is under 1 % of an advantage, with 0.01 some 2 %. Add the bonus in float64 where that matters.
     """
     return r_B + diversity_bonus(d_bar_B, correct_B, lambda_d)
 

@@ -52,6 +52,8 @@ def _replace(folder: Path, mark: str, build: Callable[[Path], None]) -> None:
     scratch.mkdir()
     try:
         build(scratch)
+        for path in scratch.rglob("*"):  # safetensors makes its files private
+            path.chmod(0o755 if path.is_dir() else 0o644)
         files = {str(p.relative_to(scratch)): p.stat().st_size for p in sorted(scratch.rglob("*")) if p.is_file()}
         (scratch / MARKER).write_text(json.dumps({"fingerprint": mark, "files": files}, indent=1))
         if is_complete(folder, mark):  # another process was first (a file system without locks)

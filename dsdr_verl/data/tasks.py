@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,6 @@ Row = dict[str, Any]
 ABILITY = "math"
 SPLITS = ("train", "val")
 _VAL_SHARE = 10  # one problem in ten is kept for validation
-_VERSION = 1  # raise it when rows change: cached files are then written anew
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,22 @@ def _bare(problem: Problem) -> list[dict[str, str]]:
     return [{"role": "user", "content": problem.text("{}{}{}")}]
 
 
-_DIGIT, _SMALL, _TWO = range(1, 10), range(2, 10), range(10, 60)
+_EXAMPLES = {
+    "sum": {"user": "3 + 4", "assistant": "4 + 3 = 7, so 3 + 4 = 7"},
+    "product": {"user": "3 * 4", "assistant": "4 * 3 = 12, so 3 * 4 = 12"},
+}
+
+
+def _with_example(problem: Problem) -> list[dict[str, str]]:
+    """Ask the demo model after one worked example; the short system message replaces the template's long one."""
+    chat = {"system": "Maths"} | _EXAMPLES[problem.kind]
+    return [
+        *({"role": role, "content": text} for role, text in chat.items()),
+        {"role": "user", "content": problem.text()},
+    ]
+
+
+_DIGIT, _TWO = range(1, 10), range(10, 60)
 TINY_ARITHMETIC = Task(
     name="tiny_arithmetic",
     pools=(
@@ -119,3 +133,58 @@ TINY_ARITHMETIC = Task(
     train_size=512,
     val_size=64,
 )
+ARITHMETIC = Task(
+    name="arithmetic",
+    pools=(
+        tuple(pool("sum", range(2, 13), range(2, 13))),
+        tuple(pool("product", range(2, 10), range(2, 10))),
+    ),
+    shares=(0.5, 0.5),
+    ask=_with_example,
+    train_size=96,
+    val_size=8,
+)
+TASKS = {task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC)}
+
+
+def make_arithmetic(split: str, size: int, seed: int = 0, task: str = ARITHMETIC.name) -> list[Row]:
+    """Make rows for the demo model, or with ``task="tiny_arithmetic"`` for the tiny one.
+
+    The same arguments give the same rows; no problem is in both splits, nor twice in one.
+    """
+    return _find(task).rows(split, size, seed)
+
+
+def write_parquet(rows: list[Row], path: str | os.PathLike) -> Path:
+    """Write rows to a parquet file, which appears whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def prepare(task: str, cache_dir: str | os.PathLike | None = None) -> tuple[Path, Path]:
+    """Write a task's training and validation files, the first time; return their paths."""
+    found = _find(task)
+    splits = {"train": found.rows("train", found.train_size), "val": found.rows("val", found.val_size)}
+
+    def build(folder: Path) -> None:
+        for split, rows in splits.items():
+            write_parquet(rows, folder / f"{split}.parquet")
+
+    folder = materialise(cache_root(cache_dir) / "tasks" / task, fingerprint(splits), build)
+    return folder / "train.parquet", folder / "val.parquet"
+
+
+def _find(task: str) -> Task:
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}: choose one of {', '.join(TASKS)}")
+    return TASKS[task]

@@ -11,31 +11,36 @@ from collections import deque
 from fractions import Fraction
 from typing import NamedTuple
 
-from dsdr_verl.scoring.latex import last_box, tidy
+from dsdr_verl.scoring.latex import last_box, tidy, without_wrappers
 
 TAIL = 4096
 MAX_NUMBER = 128  # characters of what is read as a plain number
 
 _MARKER = re.compile(r"answer\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE)
-_MATH = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+# A `$` that is spaced on one side only, comes after an operator or before a digit is a dollar sign.
+_MATH = re.compile(r"\$\$?((?!\s)[^$]*[^$\s+\-*/=]|\s[^$]*\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\n|\.(?=\s|$)|,? (?:because|since|as|which|so)\b")
 _CLOSING = re.compile(r"[\s.,;:!*]{1,16}$")
+_CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's annotations
 _DANGLING = re.compile(r"(?:\s|\$|\\[)\]]){1,16}$")
 _PROSE = re.compile(r"(?<!\\)(?<![A-Za-z])(?!sqrt|sin|cos|tan|log|exp)[A-Za-z]{3,}")
-_LAST_NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d+|(?<=\d)|\.\d+)(?:/\d+)?\s?\\?%?", re.ASCII)
+_NUMBER = re.compile(
+    r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d+|(?<=\d)|\.\d+)(?:/\d+)?\s?\\?%?", re.ASCII
+)
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
 
 
 def extract_answer(text: str, require_boxed: bool = False) -> str | None:
     r"""The final answer as the response wrote it, or None if there is none.
 
     The last closed `\boxed{}` wins, then what follows the last `####`, then the last "answer is" or "Answer:". Failing
-    these, and unless `require_boxed`, the last line with mathematics is taken: its last formula, or the line if it holds
-    no words, of either the right-hand side of the last "="; else its last number.
+    these, and unless `require_boxed`, the last line with mathematics is taken: its last formula, or the line if it
+    holds no words, of either the right-hand side of the last "="; else the number after its last "=", else its last.
     """
     if (box := last_box(text)) or require_boxed:
         return box
+    if (cut := text.rfind(r"\boxed{")) >= 0 and "}" not in text[cut:]:
+        return None  # the response broke off in its answer
     if (start := text.rfind("####")) >= 0:
         return _clip(text[start + 4 : start + 4 + TAIL].strip().split("\n", 1)[0]) or None
     if last := deque(_MARKER.finditer(text), maxlen=1):
@@ -59,14 +64,17 @@ def _sentence(text: str) -> str | None:
 
 
 def _last_value(tail: str) -> str | None:
-    for line in reversed(tail.splitlines()):
+    for line in reversed(_CALCULATION.sub("", tail).splitlines()):
         line = _CLOSING.sub("", line)
         formulas = [next(group for group in m.groups() if group) for m in _MATH.finditer(line)]
         for candidate in (*reversed(formulas), line if re.search(r"\d|=", line) else ""):
             value = _DANGLING.sub("", candidate.rsplit("=", 1)[-1]).strip()
             if 0 < len(value) <= 200 and not _PROSE.search(value):
                 return value
-        if numbers := _LAST_NUMBER.findall(line):
+        sides = line.split("=")
+        if len(sides) > 1 and (leading := _NUMBER.match(sides[-1].lstrip(" $"))):
+            return leading[0].strip()
+        if numbers := _NUMBER.findall(line):
             return numbers[-1].strip()
     return None
 
@@ -87,7 +95,7 @@ def unwrap(answer: str) -> str:
 
 def normalize_answer(answer: str) -> str:
     r"""`answer` without wrappers, idle space, `\text{}` and currency sign. Equal results are the same answer."""
-    return tidy(_TEXT.sub(r" \1 ", unwrap(answer))).replace(r"\%", "%").removeprefix(r"\$").removeprefix("$")
+    return tidy(without_wrappers(unwrap(answer))).replace(r"\%", "%").removeprefix(r"\$").removeprefix("$")
 
 
 class Number(NamedTuple):
@@ -125,8 +133,8 @@ def read_number(text: str) -> Number | None:
 
 def same_number(answer: Number, truth: Number) -> bool:
     """Exact for integers and fractions. With a decimal on either side: equal when rounded to six places, as
-    math-verify has it, and within 1e-4 of each other, so that small decimals keep their meaning. A percentage stands for
-    its figure and for its value: 50% equals 50 and 1/2.
+    math-verify has it, and within 1e-4 of each other, so that small decimals keep their meaning. A percentage stands
+    for its figure and for its value: 50% equals 50 and 1/2.
     """
     readings = {answer.value, answer.value / 100} if answer.is_percent and not truth.is_percent else {answer.value}
     targets = {truth.value, truth.value / 100} if truth.is_percent and not answer.is_percent else {truth.value}

@@ -1,7 +1,7 @@
 r"""The set S(o) of mathematical expressions in a response (Eqs. 7-8), in time linear in its length.
 
-Formulas are what stands in `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and the environments equation, align and gather, row by row;
-and, in the prose between, plain-text equations as small models write them ("7 + 8 = 15", "x = 2y + 1").
+Formulas are what stands in `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and the environments equation, align and gather, row by
+row; and, in the prose between, plain-text equations as small models write them ("7 + 8 = 15", "x = 2y + 1").
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
-from dsdr_verl.scoring.latex import tidy
+from dsdr_verl.scoring.latex import tidy, without_wrappers
 
 
 def extract_formulas(text: str, notion: str = "normalized") -> list[str]:
@@ -21,7 +21,7 @@ def extract_formulas(text: str, notion: str = "normalized") -> list[str]:
         notion: when two formulas are the same: "surface" (equal text) or "normalized" (equal after `normalize`).
     """
     canonical = _NOTIONS[notion]
-    formulas = (canonical(formula) for formula in _formulas(text))
+    formulas = map(canonical, dict.fromkeys(_formulas(text)))
     return list(dict.fromkeys(formula for formula in formulas if formula))
 
 
@@ -31,11 +31,13 @@ def formula_ids(formulas: list[str]) -> list[int]:
 
 
 _MULTIPLICATION = re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|\*\*?")
-_WRAPPER = re.compile(r"\\(?:boxed|fbox|text|mathrm|mathbf|textbf)(?=\{)|&|\\(?:nonumber|notag)(?![A-Za-z])")
+_LAYOUT = re.compile(r"&|\\(?:nonumber|notag)(?![A-Za-z])")
 _SCRIPT = re.compile(r"([\^_])\{(\w)\}")
 _IDLE_BRACES = re.compile(r"(?<![\w}\]^_])\{([\w.]+)\}")
-_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
-_OTHER_RELATION = re.compile(r"[<>≈]|\\(?:le|ge|ne|approx|equiv|in|to|implies|Rightarrow|iff)(?![A-Za-z])|[!:=]=")
+_EQUALS = re.compile("(?<!:)=")
+_COMPARISON = re.compile("[<>=]=")
+_COMPARISONS = {"<=": r"\le ", ">=": r"\ge ", "==": "="}
+_OTHER_RELATION = re.compile(r"[<>≈]|\\(?:le|ge|ne|approx|equiv|in|to|implies|Rightarrow|iff)(?![A-Za-z])|:=")
 
 
 def normalize(formula: str) -> str:
@@ -45,7 +47,8 @@ def normalize(formula: str) -> str:
     trailing punctuation, and the sides of an equality in alphabetical order, so that 7+8=15 is 15=7+8.
     """
     formula = _MULTIPLICATION.sub(lambda m: "^" if m[0] == "**" else "*", formula)
-    formula = tidy(_WRAPPER.sub(" ", formula)).rstrip(".,;:")
+    formula = _COMPARISON.sub(lambda m: _COMPARISONS[m[0]], formula)
+    formula = tidy(_LAYOUT.sub(" ", without_wrappers(formula))).rstrip(".,;:")
     formula = _IDLE_BRACES.sub(r"\1", _SCRIPT.sub(r"\1\2", formula))
     sides = _EQUALS.split(formula)
     if len(sides) > 1 and not _OTHER_RELATION.search(formula) and all(map(_balanced, sides)):
@@ -128,16 +131,16 @@ def _closes(text: str, start: int, end: int) -> bool:
 _TIMES = re.compile(r"(?<=\d) ?[xX] ?(?=\d)")
 _HAS_RELATION = re.compile(r"[=<>≤≥≠≈]|\\(?:le|ge|ne|lt|gt|approx)")
 _TOKEN = re.compile(
-    r"(?P<operand>\d+(?:[.,]\d+)*%?|\\[A-Za-z]+)"
-    r"|(?P<word>[A-Za-z]+)"
-    r"|(?P<space>[ \t$]+)"
-    r"|(?P<relation>[<>!]=|=+(?!>)|[<>≤≥≠≈])"
-    r"|(?P<operator>\*\*|[-+*/^_×·÷−!])"
+    r"(?P<space>[ \t$]+)"
+    r"|(?P<operand>\d+(?:[.,]\d+)*%?|\\[A-Za-z]+)"
+    r"|(?P<operator>\*\*|[-+*/^_×·÷−]|!(?!=))"
+    r"|(?P<other><<|>>|=+>|[^\w \t$<>!=≤≥≠≈*+^×·÷−/({\[)}\]\\-]+)"
+    r"|(?P<relation>[<>!]=|=+|[<>≤≥≠≈])"
+    r"|(?P<word>[^\W\d_]+)"
     r"|(?P<open>[({\[])"
     r"|(?P<close>[)}\]])"
-    r"|(?P<other>[^\w \t$<>!=≤≥≠≈*+^×·÷−/({\[)}\]\\-]+|.)"
 )
-_FUNCTIONS = frozenset("sqrt sin cos tan log ln exp pi mod".split())
+_FUNCTIONS = frozenset(["sqrt", "sin", "cos", "tan", "log", "ln", "exp", "pi", "mod"])
 _COMMANDS = {
     **dict.fromkeys([r"\times", r"\cdot", r"\div", r"\pm", r"\ast"], "operator"),
     **dict.fromkeys([r"\le", r"\ge", r"\ne", r"\leq", r"\geq", r"\neq", r"\lt", r"\gt", r"\approx"], "relation"),
@@ -146,16 +149,16 @@ _PAIRS = {")": "(", "}": "{", "]": "["}
 
 
 def _plain_equations(prose: str) -> Iterator[str]:
-    """Equations and inequalities written without delimiters, such as "3*4=12"; a unit word after a number is skipped."""
-    for line in prose.splitlines():
-        if _HAS_RELATION.search(line):
-            yield from _line_equations(_TIMES.sub(" * ", line))
+    """Equations and inequalities written without delimiters, such as "3*4=12", without spaces.
 
-
-def _line_equations(line: str) -> Iterator[str]:
+    A run of mathematical tokens is cut by prose, punctuation, a line's end, and two operands side by side; words
+    between an operand and an operator are taken for units and skipped ("7 apples + 8 apples = 15 apples").
+    """
+    if not _HAS_RELATION.search(prose):
+        return
     run: list[tuple[str, str]] = []
     spaced = worded = False  # what stands between the run's last token and the next
-    for m in _TOKEN.finditer(line):
+    for m in _TOKEN.finditer(_TIMES.sub(" * ", prose)):
         kind, token = m.lastgroup, m[0]
         if kind == "space":
             spaced = True
@@ -178,7 +181,7 @@ def _line_equations(line: str) -> Iterator[str]:
             yield from _equation(run)
             run = []
         else:
-            run.append((kind, token))
+            run.append((kind, "≠" if token == "!=" else token))  # 5!=120 is left to mean the factorial
         spaced = worded = False
     yield from _equation(run)
 
@@ -196,7 +199,7 @@ def _equation(run: list[tuple[str, str]]) -> Iterator[str]:
     kept = _without_strays(run[start:end])
     relations = [i for i, (kind, _) in enumerate(kept) if kind == "relation"]
     if relations and relations[0] > 0 and relations[-1] < len(kept) - 1:
-        yield "".join(f" {token} " if kind in ("relation", "operator") else token for kind, token in kept).strip()
+        yield "".join(token for _, token in kept)
 
 
 def _without_strays(run: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
 _REPLACED = {
     **dict.fromkeys(["left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl"], ""),
     **dict.fromkeys(["biggr", "Biggl", "Biggr", "middle", "displaystyle", "textstyle", "limits", "nolimits"], ""),
@@ -24,7 +26,6 @@ _CHARACTERS = str.maketrans(
 )
 _SHORT_FRACTION = re.compile(r"\\frac ?(\d) ?(\d)")
 _IDLE_SPACE = re.compile(r" (?:(?<=[A-Za-z] )(?![A-Za-z])|(?<=\d )(?!\d)|(?<![A-Za-z\d] ))")
-_BRACE = re.compile(r"\\(?:boxed|fbox) {0,8}\{|\\\\(?!boxed|fbox)|\\[{}]|[{}]")
 
 
 def tidy(text: str) -> str:
@@ -40,15 +41,40 @@ def tidy(text: str) -> str:
 
 def last_box(text: str) -> str | None:
     r"""The content of the last closed `\boxed{}` or `\fbox{}` that holds something; of nested ones the innermost."""
-    stack: list[tuple[bool, int]] = []
-    found = (-1, -1)
-    for m in _BRACE.finditer(text):
+    filled = [(start, end) for _, start, end in _groups(text, _BOX) if _INK.search(text, start, end)]
+    start, end = max(filled, default=(0, 0))
+    return text[start:end].strip() or None
+
+
+def without_wrappers(text: str) -> str:
+    r"""`text` with the contents of `\boxed{}`, `\text{}` and their like in the place of these."""
+    kept, position = [], 0
+    for start, end in sorted(cut for a, b, c in _groups(text, _WRAPPER) for cut in ((a, b), (c, c + 1))):
+        kept.append(text[position:start])
+        position = end
+    return "".join([*kept, text[position:]])
+
+
+_INK = re.compile(r"\S")
+
+
+def _braces(commands: str) -> re.Pattern[str]:
+    return re.compile(rf"\\(?:{commands}) {{0,8}}\{{|\\\\(?!{commands})|\\[{{}}]|[{{}}]")
+
+
+_BOX = _braces("boxed|fbox")
+_WRAPPER = _braces("boxed|fbox|text|textbf|textit|textrm|mathrm|mathbf|mbox")
+
+
+def _groups(text: str, braces: re.Pattern[str]) -> Iterator[tuple[int, int, int]]:
+    """(command's start, content's start, content's end) of every closed group of these commands, as they close."""
+    stack: list[tuple[int, int]] = []
+    for m in braces.finditer(text):
         token = m[0]
         if token == "}":
             if stack:
-                is_box, start = stack.pop()
-                if is_box and start > found[0] and not text[start : m.start()].isspace() and start < m.start():
-                    found = (start, m.start())
+                start, content = stack.pop()
+                if start < content - 1:
+                    yield start, content, m.start()
         elif token[-1] == "{" and token != r"\{":
-            stack.append((len(token) > 1, m.end()))
-    return text[found[0] : found[1]].strip() if found[1] > 0 else None
+            stack.append((m.start(), m.end()))

@@ -33,7 +33,9 @@ class Verdict(str, Enum):
     no_answer = "no_answer"  # nothing in the response that could be an answer
     unparsable = "unparsable"  # an answer that is no mathematics, or too long
     timeout = "timeout"  # the answer took longer than the limit
-    error = "error"  # the answer took more memory than the limit or ended its process; or a ground truth without meaning
+    error = (
+        "error"  # the answer took more memory than the limit or ended its process; or a ground truth without meaning
+    )
 
 
 class Verifier:

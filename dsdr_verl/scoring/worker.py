@@ -1,8 +1,8 @@
 """What runs in a verifier's child process: math-verify, behind limits that hold whatever it does.
 
 What stops model text from running code: math-verify hands only digits, spaces and `+-*/^()` to sympy's `parse_expr`
-(which evaluates), and its LaTeX grammar builds objects without evaluating text. `initialise` does not rely on that: here
-`parse_expr` refuses anything but arithmetic, and an audit hook refuses files, processes and sockets.
+(which evaluates), and its LaTeX grammar builds objects without evaluating text. `initialise` does not rely on that:
+here `parse_expr` refuses anything but arithmetic, and an audit hook refuses files, processes and sockets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _timeout = 0.0
 
 
 def initialise(timeout: float, memory_mb: int) -> None:
-    """Warms this process up and sets its limits: seconds of wall clock per item, MiB on top of what it holds by then."""
+    """Warms this process up and sets its limits: seconds of wall clock per item, MiB on top of what it then holds."""
     global _timeout
     # Python's own handlers wait for the interpreter, and one big-integer operation can hold that for hours.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -58,15 +58,9 @@ def judge(answer: str, truth: str) -> str:
 
 
 def _compare(answer: str, truth: str) -> str:
-    wanted = _parse_truth(truth)
-    if not wanted:
+    if not (wanted := _parse_truth(truth)):
         return "error"
-    try:
-        found = _parse(answer)
-    except MemoryError:
-        raise
-    except Exception:  # RecursionError too: an answer too deep to parse
-        return "unparsable"
+    found = _parse(answer)
     try:
         if verify(wanted, found, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True):
             return "correct"
@@ -74,7 +68,6 @@ def _compare(answer: str, truth: str) -> str:
         raise
     except Exception:
         return "incorrect"
-    # math-verify falls back on the answer's text where it cannot parse it.
     return "unparsable" if all(isinstance(item, str) for item in found) else "incorrect"
 
 
@@ -84,7 +77,13 @@ def _parse_truth(truth: str) -> list[Any]:
 
 
 def _parse(answer: str) -> list[Any]:
-    return parse(r"\boxed{" + answer.replace("**", "^") + "}", parsing_timeout=None, raise_on_error=True)
+    """sympy objects, and the text as it stands where it is no mathematics; empty if not even that."""
+    try:
+        return parse(r"\boxed{" + answer.replace("**", "^") + "}", parsing_timeout=None, raise_on_error=True)
+    except MemoryError:
+        raise
+    except Exception:  # RecursionError too: an answer too deep to parse
+        return []
 
 
 def _parse_arithmetic(text: str, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +92,7 @@ def _parse_arithmetic(text: str, *args: Any, **kwargs: Any) -> Any:
     return _parse_expr(text, *args, **kwargs)
 
 
-_REFUSED = ("os.", "shutil.", "subprocess.", "socket.", "pty.", "ctypes.", "tempfile.", "urllib.", "ftplib.", "webbrowser.")
+_REFUSED = ("os.", "shutil.", "subprocess.", "socket.", "pty.", "ctypes.", "tempfile.", "urllib.", "webbrowser.")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 

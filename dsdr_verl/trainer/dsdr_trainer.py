@@ -60,7 +60,7 @@ class DSDRTrainer(PPOTrainerSync):
         scores, columns = self._score(rollouts, metrics)
         shape = self.options.lambda_d > 0
         if shape:
-            columns["rm_scores"] = queue.add_at_last_token(rollouts.rm_scores, scores.bonus)
+            columns["rm_scores"] = queue.add_at_first_token(rollouts.rm_scores, scores.bonus)
         queue.write_columns(batch, **columns)
         seconds = time.perf_counter() - start
 

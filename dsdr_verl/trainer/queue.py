@@ -29,13 +29,18 @@ def read_rollouts(batch: KVBatchMeta) -> RolloutBatch:
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "rm_scores", "extra_fields"]
     )
-    extra_fields = data["extra_fields"].tolist()
+    extra_fields = _as_list(data["extra_fields"])
     return RolloutBatch(
-        uid=np.array(data["uid"].tolist(), dtype=object),
+        uid=np.array(_as_list(data["uid"]), dtype=object),
         rm_scores=data["rm_scores"],
         reward_extra_info=[fields.get("reward_extra_info") or {} for fields in extra_fields],
         valid_B=torch.tensor([not tag.get("is_padding", False) for tag in batch.tags]),
     )
+
+
+def _as_list(column) -> list:
+    """A non-tensor column arrives as a NonTensorStack, a list subclass or an array, depending on its content."""
+    return column.tolist() if hasattr(column, "tolist") else [getattr(item, "data", item) for item in column]
 
 
 def write_columns(batch: KVBatchMeta, **columns: torch.Tensor) -> None:
@@ -44,9 +49,13 @@ def write_columns(batch: KVBatchMeta, **columns: torch.Tensor) -> None:
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
 
-def add_at_last_token(nested_BT: torch.Tensor, value_B: torch.Tensor) -> torch.Tensor:
-    """A copy of nested [B, T] with `value_B` added to the last token of each row; empty rows stay as they are."""
+def add_at_first_token(nested_BT: torch.Tensor, value_B: torch.Tensor) -> torch.Tensor:
+    """nested [B, T] with `value_B` added to the first token of each row; empty rows stay as they are.
+
+    Not to the last, where the reward is: beside a 1, float32 resolves a bonus of 1e-4 to a thousandth only, which the
+    std normalisation of a solved group then blows up. The estimator sums a row in float64.
+    """
     values, offsets = nested_BT.values().clone(), nested_BT.offsets()
     filled = offsets.diff() > 0
-    values[offsets[1:][filled] - 1] += value_B[filled].to(values.dtype)
+    values[offsets[:-1][filled]] += value_B[filled].to(values.dtype)
     return torch.nested.nested_tensor_from_jagged(values, offsets)

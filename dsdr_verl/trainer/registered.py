@@ -23,12 +23,12 @@ def dsdr_advantage(
     options = DSDROptions.from_mapping(config.get("dsdr") or {})
     group_B, _ = group_index(index)
     A_B = group_advantage(
-        token_level_rewards.sum(-1),
+        token_level_rewards.double().sum(-1),
         group_B,
         norm_by_std=config.get("norm_adv_by_std_in_grpo", True),
         eps=options.std_eps,
     )
-    A_BT = A_B[:, None] * response_mask
+    A_BT = A_B.float()[:, None] * response_mask
     return A_BT, A_BT
 
 

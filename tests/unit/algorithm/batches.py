@@ -49,7 +49,7 @@ def random_batch(seed: int) -> Batch:
     """1 to 6 groups of 1 to 16 rollouts each, shuffled; in a group none, one, some or all are correct.
 
     Some responses are empty (zero embedding, no formula), some repeat another. Up to a fifth of the rows is padding,
-    which looks like a correct rollout, shares groups and formulas with the others, and has NaN for embedding and reward.
+    which looks like a correct rollout, shares groups and formulas with the others, and has NaN embeddings and rewards.
     """
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 17, size=rng.integers(1, 7))

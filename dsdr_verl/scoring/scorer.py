@@ -1,0 +1,146 @@
+"""One response to its score: verdict, formulas and embedding side by side. One code path, with Ray or without."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsdr_verl.scoring.embedder import Embedder
+from dsdr_verl.scoring.formulas import extract_formulas, formula_ids
+from dsdr_verl.scoring.options import ScoringOptions
+from dsdr_verl.scoring.verifier import Verdict, Verifier
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutScore:
+    """What the group reduction needs of one rollout."""
+
+    verdict: str  # a value of Verdict
+    acc: float  # r of the paper: 1 if correct, else 0
+    embedding: np.ndarray  # z̄, float32 [D], norm 1; 0 for an empty response
+    formula_ids: np.ndarray  # S(o), int64 [F], distinct
+    seconds: float  # from call to result, waiting included
+
+    @property
+    def n_formulas(self) -> int:
+        return len(self.formula_ids)
+
+
+class Scorer:
+    """Verifier, formulas and embedder in one object, for one event loop at a time.
+
+    Raises:
+        FileNotFoundError: the embedding model is not on this machine.
+    """
+
+    def __init__(self, options: ScoringOptions | None = None):
+        self.options = options or ScoringOptions()
+        self.verifier = Verifier(self.options.verifier)
+        self.embedder = Embedder(self.options.embedding)
+        self.seconds = {"verify": 0.0, "embed": 0.0, "formulas": 0.0}
+        self._items = 0
+        self._scoring = 0
+        self._waiting: list[tuple[str, asyncio.Future[np.ndarray]]] = []
+        self._batching: asyncio.Task[None] | None = None
+        self._encoder_thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+
+    async def ready(self) -> bool:
+        """True once the verifier's processes answer.
+
+        Raises:
+            RuntimeError: they do not.
+        """
+        await self.verifier.start()
+        return True
+
+    async def score(self, response: str, ground_truth: str) -> RolloutScore:
+        r"""Scores one response.
+
+        Args:
+            response: the model's text.
+            ground_truth: the answer; or a worked solution that ends in `\boxed{}` or `#### answer`.
+
+        Raises:
+            Exception: whatever the encoder raised. A response's own faults are verdicts, never exceptions.
+        """
+        start = time.perf_counter()
+        self._scoring += 1
+        try:
+            verdict, embedding, ids = await asyncio.gather(
+                self._timed("verify", self.verifier.verify(response, ground_truth)),
+                self._timed("embed", self._embed(response)),
+                self._timed("formulas", asyncio.to_thread(self._formulas, response)),
+            )
+        finally:
+            self._scoring -= 1
+        self._items += 1
+        return RolloutScore(
+            verdict=verdict.value,
+            acc=float(verdict is Verdict.correct),
+            embedding=embedding,
+            formula_ids=np.array(ids, dtype=np.int64),
+            seconds=time.perf_counter() - start,
+        )
+
+    async def stats(self) -> dict[str, float]:
+        """Since the start: `items`, `verdict/<name>` and `decided_early` counts, seconds that items spent in each part
+        (waiting included, so they overlap). Now: `scoring` items in all, of which `verifying` with the processes or
+        waiting for them, and `embedding` waiting for a batch.
+        """
+        counts = self.verifier.counts
+        return {
+            "items": self._items,
+            **{f"verdict/{verdict.value}": counts[verdict.value] for verdict in Verdict},
+            "decided_early": counts["decided_early"],
+            **{f"seconds/{part}": seconds for part, seconds in self.seconds.items()},
+            "scoring": self._scoring,
+            "verifying": self.verifier.queued,
+            "embedding": len(self._waiting),
+        }
+
+    async def close(self) -> None:
+        """Kills the verifier's processes and ends the encoder's thread. Items under way fail."""
+        self.verifier.close()
+        self._encoder_thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _timed(self, part, awaitable):
+        start = time.perf_counter()
+        try:
+            return await awaitable
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+    def _formulas(self, response: str) -> list[int]:
+        return formula_ids(extract_formulas(response, self.options.formulas.notion))
+
+    async def _embed(self, text: str) -> np.ndarray:
+        """The text's row of a batch that is formed of whatever else waits."""
+        embedded = asyncio.get_running_loop().create_future()
+        self._waiting.append((text, embedded))
+        if self._batching is None or self._batching.done():
+            self._batching = asyncio.create_task(self._embed_batches())
+        return await embedded
+
+    async def _embed_batches(self) -> None:
+        size = self.options.embedding.batch_size
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            if len(self._waiting) < size:
+                await asyncio.sleep(self.options.embedding.max_wait_ms / 1000)
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            try:
+                texts = [text for text, _ in batch]
+                rows = await loop.run_in_executor(self._encoder_thread, self.embedder.encode, texts)
+            except Exception as error:
+                rows = [error] * len(batch)
+            for (_, embedded), row in zip(batch, rows, strict=True):
+                if embedded.done():  # its caller gave up
+                    continue
+                if isinstance(row, Exception):
+                    embedded.set_exception(row)
+                else:
+                    embedded.set_result(row)

@@ -1,0 +1,105 @@
+"""The scoring service: scorers behind named Ray actors, and the client that trainers and reward workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from itertools import count
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from dsdr_verl.scoring.options import ScoringOptions
+from dsdr_verl.scoring.scorer import RolloutScore, Scorer
+
+__all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
+
+ATTEMPTS = 3  # actors tried for one item before its error is raised
+CONCURRENCY = 10_000  # items that an actor holds at once
+
+
+class ScoringActor(Scorer):
+    """A `Scorer` with a process to itself."""
+
+    def __init__(self, options: ScoringOptions):
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        torch.set_num_threads(options.embedding.threads)
+        super().__init__(options)
+
+
+class ScoringClient:
+    """Sends each response to one of the service's actors. Scores do not depend on which."""
+
+    def __init__(self, options: ScoringOptions):
+        self.options = options
+        self._actors = [self._actor(i) for i in range(options.actors)]
+        self._turn = count()
+
+    @classmethod
+    def connect(cls, options: ScoringOptions) -> ScoringClient:
+        """Creates the actors `dsdr_scoring_{i}` in the current Ray namespace, or joins those that are there.
+
+        Returns at once; `ready` waits. The actors end with the process that created them, with `close`, or with Ray.
+        """
+        return cls(options)
+
+    async def ready(self) -> None:
+        """Returns when every actor has its model loaded and its verifier answering.
+
+        Raises:
+            RayActorError: an actor could not start; the message ends with its own error.
+            RuntimeError: a verifier's processes do not come up.
+        """
+        await asyncio.gather(*(actor.ready.remote() for actor in self._actors))
+
+    async def score(self, response: str, ground_truth: str) -> RolloutScore:
+        """See `Scorer.score`. An actor that dies is restarted and asked again; the result is the same.
+
+        Raises:
+            RayActorError: no actor could be kept alive.
+            Exception: whatever the encoder raised.
+        """
+        attempts = 0
+        while True:
+            i = next(self._turn) % len(self._actors)
+            actor = self._actors[i]
+            try:
+                return await actor.score.remote(response, ground_truth)
+            except RayActorError as error:
+                attempts += 1
+                if attempts == ATTEMPTS or getattr(error, "actor_init_failed", False):
+                    raise
+                if self._actors[i] is actor:  # nobody replaced it meanwhile
+                    self._actors[i] = self._actor(i)
+
+    async def stats(self) -> dict[str, float]:
+        """`Scorer.stats`, summed over the actors."""
+        stats = await asyncio.gather(*(actor.stats.remote() for actor in self._actors))
+        return {key: sum(s[key] for s in stats) for key in stats[0]}
+
+    def close(self) -> None:
+        """Ends the actors and their child processes, for every client. Call it once, from the process that connected
+        first."""
+        for actor in self._actors:
+            with contextlib.suppress(RayActorError, GetTimeoutError):
+                ray.get(actor.close.remote(), timeout=10)
+            ray.kill(actor)
+
+    def _actor(self, i: int) -> ActorHandle:
+        return (
+            ray.remote(ScoringActor)
+            .options(
+                name=f"dsdr_scoring_{i}",
+                get_if_exists=True,
+                num_cpus=self.options.num_cpus,
+                num_gpus=self.options.num_gpus,
+                max_restarts=-1,
+                max_task_retries=-1,
+                max_concurrency=CONCURRENCY,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(self.options)
+        )

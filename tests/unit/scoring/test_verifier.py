@@ -1,0 +1,319 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import psutil
+import pytest
+
+from dsdr_verl.scoring import worker
+from dsdr_verl.scoring.options import VerifierOptions
+from dsdr_verl.scoring.verifier import Verdict, Verifier
+
+LIMIT = 1.0
+HOUR = "10^{10^{10}}"  # an answer that takes one
+
+CORRECT, INCORRECT, NO_ANSWER, UNPARSABLE = Verdict.correct, Verdict.incorrect, Verdict.no_answer, Verdict.unparsable
+
+TABLE = [
+    # integers, decimals, fractions
+    ("15", "15", CORRECT),
+    ("7 + 8 = 15", "15", CORRECT),
+    ("7 + 8 = 16", "15", INCORRECT),
+    (r"\boxed{-3}", "-3", CORRECT),
+    (r"\boxed{3}", "-3", INCORRECT),
+    (r"\boxed{1,000}", "1000", CORRECT),
+    (r"\boxed{12.0}", "12", CORRECT),
+    (r"\boxed{0.5}", r"\frac{1}{2}", CORRECT),
+    (r"\boxed{\frac{2}{4}}", "1/2", CORRECT),
+    (r"\boxed{\dfrac12}", "0.5", CORRECT),
+    (r"\boxed{0.33}", "1/3", INCORRECT),
+    (r"\boxed{1\frac{1}{2}}", "3/2", CORRECT),
+    (r"\boxed{3.14}", r"\pi", INCORRECT),
+    (r"\boxed{2^{10}}", "1024", CORRECT),
+    (r"\boxed{2**10}", "1024", CORRECT),
+    (r"\boxed{3 \times 10^2}", "300", CORRECT),
+    (r"\boxed{5!}", "120", CORRECT),
+    # where the answer stands
+    (r"$\boxed{\frac{\sqrt{3}}{2}}$", r"\frac{\sqrt{3}}{2}", CORRECT),
+    (r"\boxed{1} or rather \boxed{2}", "2", CORRECT),
+    (r"\boxed{1} or rather \boxed{2}", "1", INCORRECT),
+    ("so\n#### 72", "72", CORRECT),
+    ("The answer is 42 apples.", "42", CORRECT),
+    ("The final answer is **42**", "42", CORRECT),
+    ("Answer: $x = 5$", "5", CORRECT),
+    (r"\boxed{18}", "Each costs 9.\n#### 18", CORRECT),
+    (r"\boxed{18}", r"So we get $\boxed{18}$.", CORRECT),
+    ("I cannot tell", "4", NO_ANSWER),
+    ("", "4", NO_ANSWER),
+    # units, percent, money
+    (r"\boxed{12\text{ cm}}", "12", CORRECT),
+    (r"\boxed{12 cm}", r"12\text{ cm}", CORRECT),
+    (r"\boxed{90^\circ}", "90", CORRECT),
+    (r"\boxed{50\%}", "50", CORRECT),
+    (r"\boxed{50\%}", r"\frac{1}{2}", CORRECT),
+    (r"\boxed{5\%}", "50", INCORRECT),
+    (r"\boxed{\$18}", "18", CORRECT),
+    (r"\boxed{18 dollars}", "$18", CORRECT),
+    # sets, tuples, intervals, matrices
+    (r"\boxed{\{2, 1\}}", r"\{1, 2\}", CORRECT),
+    (r"\boxed{\{2, 3\}}", r"\{1, 2\}", INCORRECT),
+    (r"\boxed{5, -5}", "-5, 5", CORRECT),
+    (r"\boxed{\pm 5}", "5, -5", CORRECT),
+    (r"\boxed{5}", "5, -5", INCORRECT),
+    (r"\boxed{( 1 , 2 )}", "(1,2)", CORRECT),
+    (r"\boxed{(2, 1)}", "(1,2)", INCORRECT),
+    (r"\boxed{[1,2)}", "[1, 2)", CORRECT),
+    (r"\boxed{[1,2]}", "[1, 2)", INCORRECT),
+    (r"\boxed{x > 3}", r"(3, \infty)", CORRECT),
+    (r"\boxed{(-\infty, 2) \cup (3, \infty)}", r"(-\infty,2)\cup(3,\infty)", CORRECT),
+    (r"\boxed{\begin{pmatrix} 1 \\ 2 \end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}", CORRECT),
+    (r"\boxed{\begin{pmatrix} 1 \\ 3 \end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}", INCORRECT),
+    # expressions and equations
+    (r"\boxed{x^2 + 2x + 1}", "(x+1)^2", CORRECT),
+    (r"\boxed{x^2 + 2x + 2}", "(x+1)^2", INCORRECT),
+    (r"\boxed{2\sqrt{3}}", r"\sqrt{12}", CORRECT),
+    (r"\boxed{3 + 2x}", "2x+3", CORRECT),
+    (r"\boxed{y = 2x + 1}", "2x + 1", CORRECT),
+    (r"\boxed{y = 2x + 1}", "y - 2x = 1", CORRECT),
+    (r"\boxed{\binom{5}{2}}", "10", CORRECT),
+    (r"\boxed{\sin^2 x + \cos^2 x}", "1", CORRECT),
+    (r"\boxed{y}", "x", INCORRECT),
+    (r"\boxed{\frac{1}{0}}", "5", INCORRECT),
+    # words and choices
+    (r"\boxed{\text{no solution}}", "No solution", CORRECT),
+    (r"\boxed{(B)}", "B", CORRECT),
+    (r"\boxed{A}", "B", INCORRECT),
+    (r"\boxed{act}", "cat", INCORRECT),
+    (r"\boxed{\text{Yes}}", "yes", CORRECT),
+    # no mathematics
+    (r"\boxed{\frac{\frac{}}}", "5", UNPARSABLE),
+    (r"\boxed{" + "1+" * 5000 + "1}", "5001", UNPARSABLE),
+    (r"\boxed{5}", " ", Verdict.error),
+]
+
+HOSTILE = {
+    "tower": HOUR,
+    "factorial": "100000000!",
+    "stuck in C": "9" * 4000 + "^{99999}",
+    "sum": r"\sum_{i=1}^{1000000000} i^i",
+    "deep": "(" * 400 + "1" + ")" * 400,
+    "deep powers": "2^{" * 300 + "2" + "}" * 300,
+    "many elements": r"\{" + ",".join(map(str, range(900))) + r"\}",
+    "expansion": "(x+y+z)^{300}",
+    "memory at once": r"\operatorname{eye}(100000)",
+    "memory by and by": r"\operatorname{eye}(9000) + \operatorname{eye}(9000)^2",
+    "nothing": r"\frac{",
+    "nulls": "\0" * 100,
+    "megabyte": "(" * 10**6,
+}
+
+
+def children():
+    """Processes below this one, apart from multiprocessing's bookkeeper, which lives as long as its parent."""
+    found = psutil.Process().children(recursive=True)
+    return [p for p in found if p.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def eventually(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    with closing(Verifier(VerifierOptions(timeout=LIMIT))) as verifier:
+        asyncio.run(verifier.start())
+        yield verifier
+
+
+def test_table(verifier):
+    before = dict(verifier.counts)
+    verdicts = verifier.verify_batch([(response, truth) for response, truth, _ in TABLE])
+    wrong = [(*row[:2], verdict.value) for row, verdict in zip(TABLE, verdicts, strict=True) if verdict is not row[2]]
+    assert not wrong
+    counted = sum(verifier.counts[v.value] - before.get(v.value, 0) for v in Verdict)
+    assert counted == len(TABLE)
+
+
+def test_require_boxed():
+    with closing(Verifier(VerifierOptions(require_boxed=True))) as strict:
+        assert strict.verify_batch([("The answer is 5", "5"), (r"\boxed{5}", "5")]) == [NO_ANSWER, CORRECT]
+    assert not children() or strict._pool is None  # neither took a process
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_answers_cost_their_limit_and_nothing_else(verifier, name):
+    assert verifier.verify_batch([(r"\boxed{1+x}", "x+1")]) == [CORRECT]
+    start = time.monotonic()
+    (verdict,) = verifier.verify_batch([(rf"\boxed{{{HOSTILE[name]}}}", "x+5")])
+    assert time.monotonic() - start < LIMIT + 1.5
+    assert verdict is not CORRECT
+    assert verifier.verify_batch([(r"\boxed{1+x}", "x+1")]) == [CORRECT]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["__import__('os').system('touch {}')", "open('{}', 'w')", "eval(\"open('{}','w')\")", "[].__class__.__base__"],
+)
+@pytest.mark.parametrize(
+    "wrap",
+    [r"\boxed{%s}", "%s", r"\boxed{1+%s}", r"\boxed{\text{%s}}", r"\boxed{\operatorname{%s}(1)}", "answer is %s"],
+)
+def test_injections_create_nothing(verifier, tmp_path, code, wrap):
+    response = wrap % code.format(tmp_path / "X")
+    assert verifier.verify_batch([(response, "4")]) != [CORRECT]
+    assert not list(tmp_path.iterdir())
+
+
+def test_guards_behind_the_grammar():
+    """Should math-verify ever hand text to sympy's evaluating parser, or that text run: in a process of its own."""
+    code = """
+import os, subprocess, socket, sympy
+from dsdr_verl.scoring import worker
+worker.initialise(5.0, 512)
+for attempt in (
+    lambda: sympy.sympify("__import__('os').getcwd()"),
+    lambda: sympy.parse_expr.__globals__["eval_expr"] and worker._parse_arithmetic("print(1)"),
+    lambda: os.system("true"),
+    lambda: subprocess.run(["true"]),
+    lambda: open("/tmp/never", "w"),
+    lambda: socket.socket().connect(("127.0.0.1", 9)),
+    lambda: os.fork(),
+    lambda: bytearray(2**30),
+):
+    try:
+        attempt()
+    except (PermissionError, ValueError, MemoryError, sympy.SympifyError) as error:
+        print("refused")
+assert worker.judge("1/2", "0.5") == "correct"
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert out.stdout.split() == ["refused"] * 8, out.stderr
+
+
+def test_waiting_does_not_count_as_running():
+    with closing(Verifier(VerifierOptions(timeout=LIMIT))) as verifier:
+        pairs = [(rf"\boxed{{{HOUR}}}", "x+5")] * 3 + [(r"\boxed{1+x}", "x+1")]
+        assert verifier.verify_batch(pairs) == [Verdict.timeout] * 3 + [CORRECT]
+        assert verifier.counts["timeout"] == 3
+
+
+def test_from_another_thread_and_inside_a_loop(verifier):
+    async def inside():
+        assert verifier.verify_batch([(r"\boxed{1+x}", "x+1")]) == [CORRECT]
+        return await verifier.verify(r"\boxed{1+x}", "x+1")
+
+    found = []
+    thread = threading.Thread(target=lambda: found.append(asyncio.run(inside())))
+    thread.start()
+    thread.join()
+    assert found == [CORRECT]
+    assert asyncio.run(inside()) is CORRECT
+
+
+def test_a_full_queue_makes_callers_wait():
+    with closing(Verifier(VerifierOptions(queue=2))) as verifier:
+        most = 0
+
+        async def watch(work):
+            nonlocal most
+            while not work.done():
+                most = max(most, verifier.queued)
+                await asyncio.sleep(0.001)
+
+        async def run():
+            work = asyncio.gather(*(verifier.verify(rf"\boxed{{{i}+x}}", f"x+{i}") for i in range(20)))
+            await watch(work)
+            return await work
+
+        assert asyncio.run(run()) == [CORRECT] * 20
+        assert most == 2
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_killed_process_is_replaced(busy):
+    with closing(Verifier(VerifierOptions(timeout=3.0))) as verifier:
+        asyncio.run(verifier.start())
+
+        async def run():
+            work = asyncio.create_task(verifier.verify(rf"\boxed{{{HOUR}}}", "x+5")) if busy else None
+            await asyncio.sleep(0.3)
+            os.kill(children()[0].pid, signal.SIGKILL)
+            return (work and await work), await verifier.verify(r"\boxed{1+x}", "x+1")
+
+        assert asyncio.run(run()) == (Verdict.error if busy else None, CORRECT)
+
+
+def test_close_ends_processes_and_callers():
+    before = {p.pid for p in children()}
+    verifier = Verifier(VerifierOptions(timeout=60.0, workers=2))
+
+    async def run():
+        await verifier.start()
+        assert len({p.pid for p in children()} - before) == 2
+        work = asyncio.create_task(verifier.verify(rf"\boxed{{{HOUR}}}", "x+5"))
+        await asyncio.sleep(0.3)
+        verifier.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await work
+        with pytest.raises(RuntimeError, match="closed"):
+            await verifier.verify(r"\boxed{1+x}", "x+1")
+
+    asyncio.run(run())
+    eventually(lambda: {p.pid for p in children()} == before)
+    verifier.close()
+
+
+@pytest.mark.parametrize("answer", ["x", "9" * 4000 + "^{99999}"], ids=["idle", "stuck in C"])
+def test_nothing_outlives_a_killed_parent(answer, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        f"""
+import asyncio, psutil, sys
+from dsdr_verl.scoring.options import VerifierOptions
+from dsdr_verl.scoring.verifier import Verifier
+
+async def main():
+    verifier = Verifier(VerifierOptions(timeout=1.0))
+    await verifier.start()
+    work = asyncio.create_task(verifier.verify(r"\\boxed{{{answer}}}", "x+5"))
+    await asyncio.sleep(0.3)
+    print(*[p.pid for p in psutil.Process().children(recursive=True)], flush=True)
+    await asyncio.sleep(0 if work.done() else 60)
+    await asyncio.sleep(60)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    def gone(pid):
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    eventually(lambda: all(map(gone, pids)), seconds=1.0 + worker.GRACE + 2.0)
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import asyncio\nfrom dsdr_verl.scoring.verifier import Verifier\n"
+        "verifier = Verifier()\ntry:\n    asyncio.run(verifier.start())\nfinally:\n    verifier.close()\n"
+    )
+    out = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert out.returncode and "do not come up" in out.stderr.splitlines()[-1]
