@@ -228,6 +228,16 @@ def local_estimator(config: DictConfig) -> Problems:
         yield f"{key} is 'full', which needs the entropy, and {switch} is false; set {switch}=true"
 
 
+def reward_manager(config: DictConfig) -> Problems:
+    key = "reward.reward_manager.source"
+    chosen = get(config, "algorithm_name") is not None and get(config, "trainer.v1.trainer_mode") == "dsdr"
+    if chosen and get(config, key) == "register":
+        yield (
+            f"{key} is 'register', one of verl's own managers, which return no embedding and no formulas; set it to "
+            "importlib, and reward.reward_manager.name and .module.path to DSDRRewardManager or a subclass"
+        )
+
+
 def group_filter(config: DictConfig) -> Problems:
     metric, drop = "algorithm.filter_groups.metric", "trainer.v1.sampler.sampler_kwargs.drop"
     if get(config, "algorithm.filter_groups.enable") and not get(config, metric):
@@ -371,11 +381,16 @@ def data(config: DictConfig) -> Problems:
 
 
 def enough_rows(config: DictConfig) -> Problems:
+    from dsdr_verl.data.tasks import TASKS
+
     train, most = whole(config, TRAIN_BATCH), whole(config, "data.train_max_samples") or math.inf
-    counts = [row_count(Path(str(path)).expanduser()) for path in items(get(config, "data.train_files"))]
-    if get(config, "data.task") is None and train and counts and None not in counts and min(sum(counts), most) < train:
-        rows = min(sum(counts), most)
-        yield f"{TRAIN_BATCH} is {train}, and data.train_files has {rows} rows: no step; set it to at most {rows}"
+    if (task := get(config, "data.task")) is not None:
+        source, counts = f"data.task={task}", [TASKS[task].train_size] if task in TASKS else []
+    else:
+        source, paths = "data.train_files", items(get(config, "data.train_files"))
+        counts = [row_count(Path(str(path)).expanduser()) for path in paths]
+    if train and counts and None not in counts and (rows := min(sum(counts), most)) < train:
+        yield f"{TRAIN_BATCH} is {train}, and {source} has {rows} rows: no step; set it to at most {rows}"
 
 
 def row_count(path: Path) -> int | None:
@@ -592,6 +607,7 @@ CHECKS: tuple[Callable[[DictConfig], Problems], ...] = (
     sampling,
     registered_names,
     local_estimator,
+    reward_manager,
     group_filter,
     overlong,
     data,

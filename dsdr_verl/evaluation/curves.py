@@ -64,7 +64,8 @@ class Series:
                     by_k[int(found["k"])].append(value)
             for k, at_step in by_k.items():
                 values[k].append((step, float(np.mean(at_step))))
-        return {k: _finite(values[k]) for k in sorted(values)}, len(sources)
+        curves = {k: _finite(values[k]) for k in sorted(values)}
+        return {k: curve for k, curve in curves.items() if len(curve[0])}, len(sources)
 
 
 def _finite(points: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +172,7 @@ class PassAtK:
         if sources > 1:
             axes.set_ylabel(f"{self.unit} (mean of {sources} sources)")
         if len(next(iter(curves.values()))[0]) <= 1:  # one validation: pass@k against k says more
-            points = [(k, values[0]) for k, (_, values) in curves.items() if len(values)]
+            points = [(k, values[0]) for k, (_, values) in curves.items()]
             axes.plot([value for _, value in points], color=VERMILION, marker="D", ms=5, lw=1.2)
             axes.set_xticks(range(len(points)), [str(k) for k, _ in points])
             axes.set_xlabel("k", fontsize=9)

@@ -66,8 +66,11 @@ def _sentence(text: str) -> str | None:
 def _last_value(tail: str) -> str | None:
     for line in reversed(_CALCULATION.sub("", tail).splitlines()):
         line = _CLOSING.sub("", line)
-        formulas = [next(group for group in m.groups() if group) for m in _MATH.finditer(line)]
-        for candidate in (*reversed(formulas), line if re.search(r"\d|=", line) else ""):
+        found = list(_MATH.finditer(line))
+        if found and "=" in line[found[-1].end() :]:
+            found = []
+        formulas = [next(group for group in m.groups() if group) for m in reversed(found)]
+        for candidate in (*formulas, line if re.search(r"\d|=", line) else ""):
             value = _DANGLING.sub("", candidate.rsplit("=", 1)[-1]).strip()
             if 0 < len(value) <= 200 and not _PROSE.search(value):
                 return value
@@ -145,6 +148,8 @@ def same_number(answer: Number, truth: Number) -> bool:
     return any(round(a, 6) == round(t, 6) and abs(a - t) <= abs(t) / 10_000 for a in readings for t in targets)
 
 
+# Words after a number, apart from those that change it.
+_UNIT = re.compile(r"(?<=[\d}%])(?: ?(?!and|or|not|mod|hundred|thousand|million|billion|dozen|percent)[A-Za-z]{3,})+$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '\-]*")
 _MATH_WORD = re.compile(r"sin|cos|tan|log|ln|exp|sqrt|inf|pi", re.IGNORECASE)
 
@@ -152,13 +157,16 @@ _MATH_WORD = re.compile(r"sin|cos|tan|log|ln|exp|sqrt|inf|pi", re.IGNORECASE)
 def decide(answer: str, truth: str) -> bool | None:
     """Whether `answer` is `truth`, if strings and plain numbers can tell; None if it takes algebra.
 
-    Both come from `normalize_answer`. A truth in words ("no solution") is matched as words, whatever the case: algebra
-    would take "cat" for c·a·t and call it equal to "act".
+    Both come from `normalize_answer`. A unit spelled out in the answer and not in the truth is passed over. A truth in
+    words ("no solution") is matched as words, whatever the case: algebra would take "cat" for c·a·t and call it equal
+    to "act".
     """
     if answer == truth:
         return True
-    if (a := read_number(answer)) and (t := read_number(truth)):
-        return same_number(a, t)
+    if t := read_number(truth):
+        unit = _UNIT.search(answer)
+        if a := read_number(answer[: unit.start()] if unit else answer):
+            return same_number(a, t)
     if _WORDS.fullmatch(truth) and re.search("[A-Za-z]{3}", truth) and not _MATH_WORD.search(truth):
         return answer.casefold() == truth.casefold()
     return None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from itertools import count
+from typing import Any
 
 import ray
 import torch
@@ -17,7 +18,7 @@ from dsdr_verl.scoring.scorer import RolloutScore, Scorer
 
 __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
-ATTEMPTS = 3  # actors tried for one item before its error is raised
+ATTEMPTS = 3  # actors tried for one call before its error is raised
 CONCURRENCY = 10_000  # items that an actor holds at once
 
 
@@ -53,7 +54,7 @@ class ScoringClient:
             RayActorError: an actor could not start; the message ends with its own error.
             RuntimeError: a verifier's processes do not come up.
         """
-        await asyncio.gather(*(actor.ready.remote() for actor in self._actors))
+        await self._ask_all("ready")
 
     async def score(self, response: str, ground_truth: str) -> RolloutScore:
         """See `Scorer.score`. An actor that dies is restarted and asked again; the result is the same.
@@ -62,22 +63,11 @@ class ScoringClient:
             RayActorError: no actor could be kept alive.
             Exception: whatever the encoder raised.
         """
-        attempts = 0
-        while True:
-            i = next(self._turn) % len(self._actors)
-            actor = self._actors[i]
-            try:
-                return await actor.score.remote(response, ground_truth)
-            except RayActorError as error:
-                attempts += 1
-                if attempts == ATTEMPTS or getattr(error, "actor_init_failed", False):
-                    raise
-                if self._actors[i] is actor:  # nobody replaced it meanwhile
-                    self._actors[i] = self._actor(i)
+        return await self._ask(next(self._turn) % len(self._actors), "score", response, ground_truth)
 
     async def stats(self) -> dict[str, float]:
         """`Scorer.stats`, summed over the actors."""
-        stats = await asyncio.gather(*(actor.stats.remote() for actor in self._actors))
+        stats = await self._ask_all("stats")
         return {key: sum(s[key] for s in stats) for key in stats[0]}
 
     def close(self) -> None:
@@ -87,6 +77,26 @@ class ScoringClient:
             with contextlib.suppress(RayActorError, GetTimeoutError):
                 ray.get(actor.close.remote(), timeout=10)
             ray.kill(actor)
+
+    async def _ask_all(self, method: str) -> list[Any]:
+        return await asyncio.gather(*(self._ask(i, method) for i in range(len(self._actors))))
+
+    async def _ask(self, i: int, method: str, *args: Any) -> Any:
+        """Ray repeats a call whose actor it restarts; here one that is dead for good is replaced."""
+        attempts = 0
+        while True:
+            actor = self._actors[i]
+            try:
+                return await getattr(actor, method).remote(*args)
+            except RayActorError as error:
+                attempts += 1
+                if getattr(error, "actor_init_failed", False):
+                    ray.kill(actor)  # or its name would stay with it
+                    raise
+                if attempts == ATTEMPTS:
+                    raise
+                if self._actors[i] is actor:  # nobody replaced it meanwhile
+                    self._actors[i] = self._actor(i)
 
     def _actor(self, i: int) -> ActorHandle:
         return (

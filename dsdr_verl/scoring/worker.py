@@ -2,7 +2,7 @@
 
 What stops model text from running code: math-verify hands only digits, spaces and `+-*/^()` to sympy's `parse_expr`
 (which evaluates), and its LaTeX grammar builds objects without evaluating text. `initialise` does not rely on that:
-here `parse_expr` refuses anything but arithmetic, and an audit hook refuses files, processes and sockets.
+here `parse_expr` refuses anything but arithmetic and names, and an audit hook refuses files, processes and sockets.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from math_verify import parse, verify
 
 GRACE = 1.0  # seconds past the limit after which the kernel ends a process that nobody else has ended
 
-_ARITHMETIC = re.compile(r"[\d\s.+\-*/()]*", re.ASCII)
+# Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
+_HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
 _parse_expr = sympy.parsing.sympy_parser.parse_expr
 _timeout = 0.0
+_WARM_UP = ((r"\frac{1}{2}", "0.5"), ("x^2-1", "(x-1)(x+1)"), ("x>3", r"(2,\infty)"), ("y=2x", "x=2y"), ("1+1", "2"))
 
 
 def initialise(timeout: float, memory_mb: int) -> None:
@@ -35,9 +37,9 @@ def initialise(timeout: float, memory_mb: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.disable(logging.CRITICAL)
-    math_verify.parser.parse_expr = sympy.parsing.sympy_parser.parse_expr = _parse_arithmetic
-    for answer, truth in ((r"\frac{1}{2}", "0.5"), ("x^2-1", "(x-1)(x+1)"), ("1/2+1", "(0,1)")):
+    for answer, truth in _WARM_UP:
         _compare(answer, truth)
+    math_verify.parser.parse_expr = sympy.parsing.sympy_parser.parse_expr = _parse_harmless
     _timeout = timeout
     limit = _address_space() + memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -86,9 +88,9 @@ def _parse(answer: str) -> list[Any]:
         return []
 
 
-def _parse_arithmetic(text: str, *args: Any, **kwargs: Any) -> Any:
-    if not _ARITHMETIC.fullmatch(text):
-        raise ValueError("only arithmetic is parsed as Python")
+def _parse_harmless(text: str, *args: Any, **kwargs: Any) -> Any:
+    if not _HARMLESS.fullmatch(text):
+        raise ValueError("only arithmetic and names are parsed as Python")
     return _parse_expr(text, *args, **kwargs)
 
 

@@ -13,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from dsdr_verl.trainer.events import drain, open_events
 
 
+LONGEST_CAUSE = 800  # characters of an error shown on the console; the log has all
+
+
 class RunFailed(RuntimeError):
     """The run has ended early; the message says why in one paragraph."""
 
@@ -122,4 +125,7 @@ def describe(error: BaseException) -> str:
     """The root of a chain of Ray errors, in its own words."""
     while isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
         error = error.cause
-    return f"{type(error).__name__}: {str(error).strip()}"
+    text = str(error).strip()
+    if len(text) > LONGEST_CAUSE:
+        text = f"{text[:LONGEST_CAUSE]} …"
+    return f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Every rule of `checks.py` on the real config tree: what triggers it, and that the message names the key and the fix."""
+"""Every rule of `checks.py` on the real config tree: what triggers it, and that its message names key and fix."""
 
 from __future__ import annotations
 
@@ -82,14 +82,22 @@ def test_every_algorithm_is_well_on_every_hardware_and_profile(algorithm, hardwa
         assert config_problems(config) == [], profile
 
 
-@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in ("llm", "task") for choice in choices(group)])
+@pytest.mark.parametrize(
+    ("group", "choice"), [(group, choice) for group in ("llm", "task") for choice in choices(group)]
+)
 def test_every_model_and_task_is_well(group, choice):
     assert config_problems(composed("+algorithm=dsdr", "hardware=cpu", f"{group}={choice}")) == []
 
 
+def test_no_algorithm_is_the_only_problem_without_one():
+    assert_one(found := config_problems(composed("hardware=cpu")), "algorithm_name is null")
+    assert len(found) == 1
+
+
 def test_all_problems_are_listed(cpu_config):
     found = problems(
-        cpu_config, {"algorithm_name": None, "algorithm.dsdr.tau": -1, f"{R}.n": 1, f"{M}.path": "/nowhere", "run_dir": None}
+        cpu_config,
+        {"algorithm_name": None, "algorithm.dsdr.tau": -1, f"{R}.n": 1, f"{M}.path": "/nowhere", "run_dir": None},
     )
     assert len(found) >= 5
     assert len(set(found)) == len(found)
@@ -104,7 +112,11 @@ def test_checking_writes_nothing_and_changes_nothing(cpu_config, tmp_path):
 
 # --------------------------------------------------------------------------------- one change, one problem
 
-NO_DYNAMIC = {f"{A}.use_dynamic_bsz": False, f"{A}.ppo_micro_batch_size_per_gpu": 4, f"{R}.log_prob_micro_batch_size_per_gpu": 4}
+NO_DYNAMIC = {
+    f"{A}.use_dynamic_bsz": False,
+    f"{A}.ppo_micro_batch_size_per_gpu": 4,
+    f"{R}.log_prob_micro_batch_size_per_gpu": 4,
+}
 ULYSSES = {f"{A}.ulysses_sequence_parallel_size": 2, f"{A}.strategy": "fsdp2"}
 OVERLONG = "reward.reward_kwargs.overlong_buffer_cfg"
 
@@ -113,7 +125,7 @@ ON_CPU = [
     ({"algorithm_name": None}, "algorithm_name is null", "add +algorithm=dsdr (or grpo, dapo"),
     # options, from the sections' own checks
     ({"algorithm.dsdr.lambda_d": -0.1}, "algorithm.dsdr.lambda_d is -0.1", "set it to"),
-    ({"algorithm.dsdr.lamda_l": 0.1}, "algorithm.dsdr.lamda_l is not an option", "did you mean algorithm.dsdr.lambda_l?"),
+    ({"algorithm.dsdr.lamda_l": 0.1}, "algorithm.dsdr.lamda_l is not an option", "mean algorithm.dsdr.lambda_l?"),
     ({"algorithm.dsdr": 3}, "algorithm.dsdr is 3", "set algorithm.dsdr.<option>"),
     ({"scoring.verifier.timeout": 0}, "scoring.verifier.timeout is 0", "set it to"),
     ({"scoring.verifier.timeuot": 1}, "scoring.verifier.timeuot", "did you mean scoring.verifier.timeout?"),
@@ -142,22 +154,56 @@ ON_CPU = [
     ({"trainer.n_gpus_per_node": 3}, "ppo_mini_batch_size is 8", "3 data-parallel ranks", "multiple of 3, such as 9"),
     ({"data.gen_batch_size": 3}, "data.gen_batch_size is 3", "data.train_batch_size (8)", "such as 2"),
     # micro-batches
-    ({f"{A}.use_dynamic_bsz": False}, "actor.ppo_micro_batch_size_per_gpu is null", "or actor_rollout_ref.actor.use_dynamic_bsz=true"),
+    (
+        {f"{A}.use_dynamic_bsz": False},
+        "actor.ppo_micro_batch_size_per_gpu is null",
+        "or actor_rollout_ref.actor.use_dynamic_bsz=true",
+    ),
     ({f"{A}.use_dynamic_bsz": False}, "rollout.log_prob_micro_batch_size_per_gpu is null", "set it to a whole number"),
-    ({f"{A}.use_dynamic_bsz": False, f"{A}.use_kl_loss": True}, "ref.log_prob_micro_batch_size_per_gpu is null", "set it"),
+    (
+        {f"{A}.use_dynamic_bsz": False, f"{A}.use_kl_loss": True},
+        "ref.log_prob_micro_batch_size_per_gpu is null",
+        "set it",
+    ),
     ({**NO_DYNAMIC, f"{A}.ppo_micro_batch_size_per_gpu": 5}, "actor.ppo_micro_batch_size_per_gpu is 5", "such as 4"),
-    ({**NO_DYNAMIC, f"{R}.log_prob_micro_batch_size_per_gpu": 9}, "log_prob_micro_batch_size_per_gpu is 9", "such as 8"),
-    ({f"{R}.log_prob_use_dynamic_bsz": False, f"{R}.log_prob_micro_batch_size_per_gpu": 4}, "log_prob_use_dynamic_bsz is false", "set only the latter"),
+    (
+        {**NO_DYNAMIC, f"{R}.log_prob_micro_batch_size_per_gpu": 9},
+        "log_prob_micro_batch_size_per_gpu is 9",
+        "such as 8",
+    ),
+    (
+        {f"{R}.log_prob_use_dynamic_bsz": False, f"{R}.log_prob_micro_batch_size_per_gpu": 4},
+        "log_prob_use_dynamic_bsz is false",
+        "set only the latter",
+    ),
     ({f"{A}.ppo_max_token_len_per_gpu": 100}, "actor.ppo_max_token_len_per_gpu is 100", "set it to at least"),
-    ({f"{R}.log_prob_max_token_len_per_gpu": 100}, "rollout.log_prob_max_token_len_per_gpu is 100", "set it to at least"),
+    (
+        {f"{R}.log_prob_max_token_len_per_gpu": 100},
+        "rollout.log_prob_max_token_len_per_gpu is 100",
+        "set it to at least",
+    ),
     ({f"{A}.ppo_max_token_len_per_gpu": None}, "actor.ppo_max_token_len_per_gpu is null", "set it to a whole number"),
     # vLLM
     ({f"{R}.max_model_len": 100}, "rollout.max_model_len is 100", "set it to at least"),
     ({f"{R}.max_num_batched_tokens": 2}, "rollout.max_num_batched_tokens is 2", "max_num_seqs", "set it to at least"),
-    ({f"{R}.max_num_batched_tokens": 70, f"{R}.max_num_seqs": 2, f"{R}.enable_chunked_prefill": False}, "max_num_batched_tokens is 70", "enable_chunked_prefill=false", "set it to at least"),
-    ({f"{R}.tensor_model_parallel_size": 2}, "rollout.tensor_model_parallel_size is 2", "trainer.nnodes (1)", "such as 1"),
+    (
+        {f"{R}.max_num_batched_tokens": 70, f"{R}.max_num_seqs": 2, f"{R}.enable_chunked_prefill": False},
+        "max_num_batched_tokens is 70",
+        "enable_chunked_prefill=false",
+        "set it to at least",
+    ),
+    (
+        {f"{R}.tensor_model_parallel_size": 2},
+        "rollout.tensor_model_parallel_size is 2",
+        "trainer.nnodes (1)",
+        "such as 1",
+    ),
     (ULYSSES, "ulysses_sequence_parallel_size is 2", "trainer.nnodes (1)", "such as 1"),
-    ({**ULYSSES, "trainer.n_gpus_per_node": 2, f"{M}.use_remove_padding": False}, "model.use_remove_padding is false", "set it to true"),
+    (
+        {**ULYSSES, "trainer.n_gpus_per_node": 2, f"{M}.use_remove_padding": False},
+        "model.use_remove_padding is false",
+        "set it to true",
+    ),
     ({f"{R}.temperature": 0}, "rollout.temperature is 0", "set it to a number > 0"),
     ({f"{R}.val_kwargs.n": 4, f"{R}.val_kwargs.temperature": 0}, "val_kwargs.n is 4", "val_kwargs.temperature > 0"),
     # names
@@ -169,11 +215,31 @@ ON_CPU = [
     ({"trainer.resume_mode": "resume"}, "trainer.resume_mode is 'resume'", "did you mean resume_path?"),
     ({"trainer.device": "cdua"}, "trainer.device is 'cdua'", "did you mean cuda?"),
     # parts of the algorithm
-    ({"algorithm.dsdr.local_estimator": "full", f"{A}.calculate_entropy": False}, "algorithm.dsdr.local_estimator is 'full'", f"set {A}.calculate_entropy=true"),
-    ({"algorithm.filter_groups.enable": True, "algorithm.filter_groups.metric": None}, "algorithm.filter_groups.metric is null", "set it to acc"),
-    ({"trainer.v1.sampler.custom_sampler.name": "GroupFilterBuffer", "trainer.v1.sampler.sampler_kwargs.drop": "all"}, "sampler_kwargs.drop is 'all'", "no_signal, all_wrong"),
+    ({"reward.reward_manager.source": "register"}, "reward.reward_manager.source is 'register'", "DSDRRewardManager"),
+    (
+        {"algorithm.dsdr.local_estimator": "full", f"{A}.calculate_entropy": False},
+        "algorithm.dsdr.local_estimator is 'full'",
+        f"set {A}.calculate_entropy=true",
+    ),
+    (
+        {"algorithm.filter_groups.enable": True, "algorithm.filter_groups.metric": None},
+        "algorithm.filter_groups.metric is null",
+        "set it to acc",
+    ),
+    (
+        {
+            "trainer.v1.sampler.custom_sampler.name": "GroupFilterBuffer",
+            "trainer.v1.sampler.sampler_kwargs.drop": "all",
+        },
+        "sampler_kwargs.drop is 'all'",
+        "no_signal, all_wrong",
+    ),
     ({OVERLONG: {"enable": True, "len": 0, "penalty_factor": 1.0}}, f"{OVERLONG}.len is 0", "or to null"),
-    ({OVERLONG: {"enable": True, "len": 8, "penalty_factor": 0}}, f"{OVERLONG}.penalty_factor is 0", "set it to a number > 0"),
+    (
+        {OVERLONG: {"enable": True, "len": 8, "penalty_factor": 0}},
+        f"{OVERLONG}.penalty_factor is 0",
+        "set it to a number > 0",
+    ),
     # data
     ({"data.task": "arithmetics"}, "data.task is 'arithmetics'", "did you mean arithmetic?"),
     ({"data.train_files": "my.parquet"}, "data.train_files is 'my.parquet'", "add data.task=null"),
@@ -195,10 +261,14 @@ ON_CPU = [
     ({"trainer.nnodes": 2}, "trainer.nnodes is 2", "RAY_ADDRESS", "trainer.nnodes=1"),
     ({"ray_kwargs.ray_init.num_gpus": 0}, "ray_kwargs.ray_init.num_gpus is 0", "set it to ${trainer.n_gpus_per_node}"),
     ({"trainer.resume_mode": "resume_path"}, "trainer.resume_from_path is null", "global_step_<number>"),
-    ({"trainer.resume_mode": "resume_path", "trainer.resume_from_path": "/x/global_step_3"}, "resume_from_path is '/x/global_step_3'", "trainer.resume_mode=auto"),
+    (
+        {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": "/x/global_step_3"},
+        "resume_from_path is '/x/global_step_3'",
+        "trainer.resume_mode=auto",
+    ),
     ({"run_dir": "/dev/null/run"}, "run_dir is '/dev/null/run'", "set it to another"),
     ({"trainer.default_local_dir": "/dev/null/x"}, "trainer.default_local_dir is '/dev/null/x'", "set it to another"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("changes", "parts"), [(case[0], case[1:]) for case in ON_CPU], ids=lambda x: str(x)[:60])
@@ -229,7 +299,7 @@ def test_one_change_is_named_with_its_fix(cpu_config, changes, parts):
         {"reward.reward_model.rollout.name": "???"},
     ],
     ids=lambda x: str(x)[:60],
-)  # fmt: skip
+)
 def test_what_is_fine_is_left_alone(cpu_config, changes):
     assert problems(cpu_config, changes) == []
 
@@ -241,13 +311,17 @@ def test_a_gpu_run_needs_a_gpu_or_a_cluster(gpu_config, monkeypatch):
     monkeypatch.setattr(checks.shutil, "which", lambda name: None)
     assert_one(config_problems(gpu_config), "trainer.device is 'cuda'", "choose hardware=cpu, or set RAY_ADDRESS")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert problems(gpu_config, {"trainer.nnodes": 2, "data.train_batch_size": 16, f"{A}.ppo_mini_batch_size": 16}) == []
+    assert (
+        problems(gpu_config, {"trainer.nnodes": 2, "data.train_batch_size": 16, f"{A}.ppo_mini_batch_size": 16}) == []
+    )
 
 
 def test_what_is_wrong_on_a_cpu_may_be_right_on_a_gpu(gpu_config, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert problems(gpu_config, {f"{A}.strategy": "fsdp", f"{M}.lora_rank": 8, f"{R}.name": "sglang"}) == []
-    assert_one(problems(gpu_config, {f"{R}.tensor_model_parallel_size": 3}), "tensor_model_parallel_size is 3", "such as 2")
+    assert_one(
+        problems(gpu_config, {f"{R}.tensor_model_parallel_size": 3}), "tensor_model_parallel_size is 3", "such as 2"
+    )
 
 
 def test_other_parallelism_is_left_to_verl(gpu_config, monkeypatch):
@@ -311,6 +385,8 @@ def test_fewer_rows_than_a_batch(cpu_config, files):
     assert problems(cpu_config, {**files, **big, "data.train_files": [files["data.train_files"]] * 4}) == []
     few = problems(cpu_config, {**files, "data.train_max_samples": 4})
     assert_one(few, "data.train_batch_size is 8", "4 rows", "at most 4")
+    task = problems(cpu_config, {"data.train_batch_size": 1000, f"{A}.ppo_mini_batch_size": 1000})
+    assert_one(task, "data.train_batch_size is 1000", "data.task=arithmetic has", "set it to at most")
     jsonl = {"data.train_files": files["data.val_files"]}
     assert_one(problems(cpu_config, {**files, **big, **jsonl}), "data.train_batch_size is 64", "20 rows")
 
@@ -433,9 +509,9 @@ def test_a_checkpoint_to_resume_from(cpu_config, tmp_path):
     assert problems(cpu_config, changes) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only(cpu_config, tmp_path):
-    tmp_path.chmod(0o500)
-    found = problems(cpu_config, {"run_dir": str(tmp_path / "run")})
-    tmp_path.chmod(0o700)
-    assert_one(found, "run_dir", "set it to another")
+@pytest.mark.parametrize("key", ["run_dir", "trainer.default_local_dir"])
+def test_a_folder_that_is_read_only(cpu_config, monkeypatch, tmp_path, key):
+    monkeypatch.setattr(checks.os, "access", lambda path, mode: path != tmp_path / "shut")  # root may write anywhere
+    (tmp_path / "shut").mkdir()
+    found = problems(cpu_config, {key: str(tmp_path / "shut" / "new" / "run")})
+    assert_one(found, f"{key} is ", f"{tmp_path / 'shut'} is no folder to write to", "set it to another")

@@ -180,7 +180,7 @@ from dsdr_verl.scoring import worker
 worker.initialise(5.0, 512)
 for attempt in (
     lambda: sympy.sympify("__import__('os').getcwd()"),
-    lambda: sympy.parse_expr.__globals__["eval_expr"] and worker._parse_arithmetic("print(1)"),
+    lambda: sympy.sympify("exit()"),
     lambda: os.system("true"),
     lambda: subprocess.run(["true"]),
     lambda: open("/tmp/never", "w"),
@@ -200,9 +200,9 @@ assert worker.judge("1/2", "0.5") == "correct"
 
 def test_waiting_does_not_count_as_running():
     with closing(Verifier(VerifierOptions(timeout=LIMIT))) as verifier:
-        pairs = [(rf"\boxed{{{HOUR}}}", "x+5")] * 3 + [(r"\boxed{1+x}", "x+1")]
-        assert verifier.verify_batch(pairs) == [Verdict.timeout] * 3 + [CORRECT]
-        assert verifier.counts["timeout"] == 3
+        pairs = [(rf"\boxed{{{HOUR}}}", "x+5")] * 2 + [(r"\boxed{1+x}", "x+1")]
+        assert verifier.verify_batch(pairs) == [Verdict.timeout] * 2 + [CORRECT]
+        assert verifier.counts["timeout"] == 2
 
 
 def test_from_another_thread_and_inside_a_loop(verifier):

@@ -1,0 +1,161 @@
+"""The scoring service on a real Ray: `python -m pytest -m e2e tests/e2e/test_scoring_service.py`."""
+
+import asyncio
+import contextlib
+import time
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
+from dsdr_verl.scoring.service import Scorer, ScoringClient
+
+pytestmark = pytest.mark.e2e
+
+OPTIONS = ScoringOptions(actors=2, verifier=VerifierOptions(timeout=2.0))
+RESPONSES = [(rf"First {i} + 1 = {i + 1}. So the answer is $\boxed{{x+{i}}}$.", f"{i % 3}+x") for i in range(60)]
+
+
+def service_processes():
+    """Ids of the actors' processes and their verifiers' below this one."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # and zombies
+            if any(mark in " ".join(process.cmdline()) for mark in ("ScoringActor", "spawn_main")):
+                found.add(process.pid)
+    return found
+
+
+def runs(pid):
+    """Whether it does; once Ray is down its orphans are nobody's children."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace="scoring")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def client():
+    client = ScoringClient.connect(OPTIONS)
+    asyncio.run(client.ready())
+    return client
+
+
+@pytest.fixture(scope="module")
+def expected():
+    async def run():
+        scorer = Scorer(OPTIONS)
+        try:
+            return await asyncio.gather(*(scorer.score(*pair) for pair in RESPONSES))
+        finally:
+            await scorer.close()
+
+    return asyncio.run(run())
+
+
+def same(scores, expected):
+    assert len(scores) == len(expected)
+    for score, other in zip(scores, expected, strict=True):
+        assert (score.verdict, score.acc) == (other.verdict, other.acc)
+        np.testing.assert_array_equal(score.formula_ids, other.formula_ids)
+        np.testing.assert_allclose(score.embedding, other.embedding, atol=1e-6)
+
+
+async def score_all(client):
+    return await asyncio.gather(*(client.score(*pair) for pair in RESPONSES))
+
+
+def test_many_at_once_as_without_ray(client, expected):
+    scores = asyncio.run(score_all(client))
+    same(scores, expected)
+    assert [score.acc for score in scores] == [float(i < 3) for i in range(60)]
+
+
+def test_clients_share_the_actors(client):
+    async def run():
+        before = await client.stats()
+        other = ScoringClient.connect(OPTIONS)
+        await asyncio.gather(*(other.score("15", "15") for _ in range(4)))
+        return before, await client.stats()
+
+    before, after = asyncio.run(run())
+    assert after["items"] - before["items"] == 4
+
+
+def test_from_another_actor(client):
+    @ray.remote(num_cpus=0)
+    class Worker:
+        async def run(self):
+            return await ScoringClient.connect(OPTIONS).score("7 + 8 = 15", "15")
+
+    assert ray.get(Worker.remote().run.remote()).acc == 1.0
+
+
+@pytest.mark.parametrize("no_restart", [False, True])
+def test_killing_actors_loses_nothing(client, expected, no_restart):
+    async def run():
+        work = asyncio.create_task(score_all(client))
+        await asyncio.sleep(0.1)
+        ray.kill(client._actors[0], no_restart=no_restart)
+        assert not work.done()
+        return await work
+
+    same(asyncio.run(run()), expected)
+
+
+def test_a_stuck_answer_delays_nobody(client):
+    async def run():
+        await client.ready()
+        stuck = [asyncio.create_task(client.score(r"\boxed{10^{10^{10}}}", "x+5")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        quick = await asyncio.gather(*(client.score("15", "15") for _ in range(20)))
+        assert time.monotonic() - start < 2.0 and all(score.acc == 1.0 for score in quick)
+        return [(await task).verdict for task in stuck]
+
+    assert asyncio.run(run()) == ["timeout", "timeout"]
+
+
+def test_close_leaves_no_actor_and_no_process(client):
+    client.close()
+    with pytest.raises(ValueError):
+        ray.get_actor("dsdr_scoring_0")
+    eventually(lambda: not service_processes())
+
+
+def test_an_actor_that_cannot_start_says_why():
+    client = ScoringClient.connect(ScoringOptions(embedding=EmbeddingOptions(model="/no/such/folder")))
+    for call in (client.ready, lambda: client.score("15", "15")):
+        with pytest.raises(RayActorError, match=r"scoring\.embedding\.model is '/no/such/folder'"):
+            asyncio.run(call())
+    asyncio.run(ScoringClient.connect(ScoringOptions()).ready())  # the name is free again
+
+
+def test_ray_shutdown_leaves_no_process():
+    """With work under way and no close. Last: it ends the cluster."""
+    client = ScoringClient.connect(OPTIONS)
+    asyncio.run(client.ready())
+    mine = service_processes()
+    assert len(mine) >= 4
+    for actor in client._actors:
+        actor.score.remote(r"\boxed{10^{10^{10}}}", "x+5")
+    time.sleep(0.3)
+    ray.shutdown()
+    eventually(lambda: not any(map(runs, mine)))

@@ -1,0 +1,167 @@
+"""The whole stack on the tiny profile: Ray, vLLM, FSDP2, the scoring service, TransferQueue, checkpoints, logging."""
+
+import math
+
+import pytest
+import torch
+
+from tests.e2e.runs import TINY, Started, log_tail, run
+
+pytestmark = pytest.mark.e2e
+
+FEATURES = (
+    "+algorithm=dsdr",
+    "actor_rollout_ref.actor.use_kl_loss=true",  # builds the FSDP reference model
+    "trainer.logger=[console,tensorboard,wandb]",
+    "trainer.save_freq=2",
+    "trainer.val_before_train=true",
+    "trainer.test_freq=2",
+)
+# Every key that docs/metrics.md explains, and that a run must write at every step.
+DOCUMENTED = (
+    "dsdr/pass_rate", "dsdr/semantic/correct", "dsdr/semantic/incorrect", "dsdr/formula/correct",
+    "dsdr/formula/incorrect", "dsdr/diversity/correct", "dsdr/diversity/incorrect", "dsdr/bonus/mean",
+    "dsdr/bonus/largest", "dsdr/coupling/entropy", "dsdr/coupling/effective_rollouts", "dsdr/coupling/largest_weight",
+    "actor/dsdr_local", "actor/entropy", "dsdr/groups/all_correct", "dsdr/groups/mixed", "dsdr/groups/all_wrong",
+    "dsdr/groups/count", "critic/score/mean", "critic/rewards/mean", "dsdr/verdict/correct", "dsdr/verdict/incorrect",
+    "dsdr/verdict/no_answer", "dsdr/verdict/unparsable", "dsdr/verdict/timeout", "dsdr/verdict/error", "dsdr/truncated",
+    "dsdr/scoring/off_path_seconds", "dsdr/scoring/slowest_seconds", "timing_s/dsdr",
+    "training/rollout_probs_diff_max",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two steps with everything on. The rollouts are kept, so that other runs can train on the very same batches."""
+    folder = tmp_path_factory.mktemp("trained")
+    return run(folder / "run", *FEATURES, *kept_rollouts(folder)), folder
+
+
+def kept_rollouts(folder) -> tuple[str, ...]:
+    """verl's cache of rollouts: the first run fills it, later ones read it."""
+    return (
+        "skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={folder / 'rollouts'}",
+        "skip.rollout_tq.steps=[1,2]", "skip.rollout_tq.action=cache",
+        # the dump's name is made of these two
+        "trainer.project_name=tests", "trainer.experiment_name=shared",
+    )  # fmt: skip
+
+
+def test_trains_and_logs(trained):
+    finished, _ = trained
+    first, second = finished.steps()
+    for metrics in (first, second):
+        assert not [name for name in DOCUMENTED if name not in metrics]
+        assert all(math.isfinite(metrics[name]) for name in DOCUMENTED)
+        verdicts = sum(value for name, value in metrics.items() if name.startswith("dsdr/verdict/"))
+        assert verdicts == pytest.approx(1.0)
+        assert metrics["dsdr/groups/count"] == 4
+    assert second["training/rollout_probs_diff_max"] < 1e-3, "vLLM must have the weights of step 1"
+    bonus = first["critic/rewards/mean"] - first["critic/score/mean"]
+    assert bonus == pytest.approx(first["dsdr/bonus/mean"] * first["dsdr/pass_rate"], abs=1e-6)
+    assert first["actor/kl_loss"] == pytest.approx(0.0, abs=1e-4), "the actor starts as the reference"
+
+    validations = finished.rows("validation")
+    assert [row["step"] for row in validations] == [0, 2]
+    accuracy = [value for name, value in validations[0]["metrics"].items() if name.endswith("/acc/pass@1")]
+    assert len(accuracy) == 1 and 0 <= accuracy[0] <= 1
+
+
+def test_console_and_files(trained):
+    finished, _ = trained
+    assert "step    1  reward" in finished.output and "validation on held-out problems" in finished.output
+    assert "Traceback" not in finished.output and "WARNING" not in finished.output, "noise belongs to the log"
+    assert finished.output.count("\n") < 60
+    folder = finished.folder
+    assert (folder / "train.log").stat().st_size > 10_000
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
+    assert (folder / "config.yaml").exists()
+    assert list((folder / "checkpoints" / "global_step_2" / "actor").glob("*.pt"))
+
+
+def test_resumes_where_it_stopped(trained):
+    finished, _ = trained
+    resumed = run(finished.folder, *FEATURES, "trainer.total_training_steps=3")
+    assert "resuming after step 2" in resumed.output
+    assert [row["step"] for row in resumed.rows("step")] == [1, 2, 3], "the log goes on, without repeats"
+
+
+def same(a: dict, b: dict, *names: str, rel: float, but: tuple[str, ...] = ()) -> None:
+    for name in names:
+        if name not in but:
+            assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-6), name
+
+
+def test_two_ranks_equal_one(trained):
+    """Two FSDP ranks with a vLLM replica each, on the batch of the one-rank run: same loss and gradient norm."""
+    finished, folder = trained
+    two = run(
+        folder / "two_ranks", "+algorithm=dsdr", "actor_rollout_ref.actor.use_kl_loss=true",
+        "trainer.n_gpus_per_node=2", *kept_rollouts(folder),
+    )  # fmt: skip
+    one_step, two_step = finished.steps()[0], two.steps()[0]
+    same(two_step, one_step, "actor/pg_loss", "actor/dsdr_local", "actor/loss", "actor/grad_norm", rel=1e-3)
+    same(two_step, one_step, *[name for name in one_step if name.startswith("dsdr/") and "seconds" not in name], rel=1e-6)
+
+
+def test_dsdr_without_its_terms_is_grpo(trained):
+    """On the same batches, the stock trainer with verl's own estimator and loss against ours with λ_d = λ_ℓ = 0."""
+    _, folder = trained
+    clip = "actor_rollout_ref.actor.clip_ratio_high=0.2"
+    ours = run(
+        folder / "ours", "+algorithm=dsdr", "algorithm.dsdr.lambda_d=0", "algorithm.dsdr.lambda_l=0", clip,
+        *kept_rollouts(folder),
+    )  # fmt: skip
+    grpo = run(folder / "grpo", "+algorithm=grpo", clip, *kept_rollouts(folder))
+    assert len(ours.steps()) == len(grpo.steps()) == 2
+    for a, b in zip(ours.steps(), grpo.steps(), strict=True):
+        names = [n for n in b if not n.startswith(("timing", "perf", "actor/perf")) and "seconds" not in n]
+        same(a, b, *names, rel=1e-5)
+
+
+def test_stock_entry_with_our_trainer(tmp_path, trained):
+    """verl's own entry finds the plug-in's config tree, and the trainer through VERL_USE_EXTERNAL_MODULES."""
+    from dsdr_verl.data import models, tasks
+
+    train, val = tasks.prepare("tiny_arithmetic")
+    started = Started(
+        tmp_path, "hydra.searchpath=[pkg://dsdr_verl.conf]", "+hardware=cpu", "+algorithm=dsdr",
+        f"actor_rollout_ref.model.path={models.prepare('tiny')}", f"data.train_files={train}", f"data.val_files={val}",
+        "data.train_batch_size=4", "data.max_prompt_length=32", "data.max_response_length=32",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.actor.use_dynamic_bsz=true",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1024", "actor_rollout_ref.rollout.n=4",
+        "actor_rollout_ref.rollout.max_model_len=64", "actor_rollout_ref.rollout.max_num_seqs=32",
+        "trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.logger=[console]",
+        entry="verl.trainer.main_ppo",
+        env={"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsdr_verl.trainer.dsdr_trainer"},
+    )  # fmt: skip
+    finished = started.wait()
+    assert finished.returncode == 0, finished.output[-4000:]
+    assert "actor/dsdr_local" in finished.output and "dsdr/semantic/correct" in finished.output
+
+
+def test_checkpoint_holds_the_optimizer(trained):
+    finished, _ = trained
+    shards = sorted((finished.folder / "checkpoints").glob("global_step_*/actor/optim_*.pt"))
+    assert shards
+    state = torch.load(shards[-1], weights_only=False)
+    assert state["state"], "a resumed run needs Adam's moments"
+
+
+@pytest.mark.parametrize("victim", ["VLLM::Worker", "ray::WorkerDict", "ray::AgentLoopWorkerTQ"])
+def test_a_dead_worker_ends_the_run_with_its_cause(tmp_path, victim):
+    started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500")
+    try:
+        started.wait_for("step    1", timeout=300)
+        process = next(p for p in started.processes() if " ".join(p.cmdline()).startswith(victim))
+        process.kill()
+        killed_at = started.start and __import__("time").monotonic()
+        finished = started.wait(timeout=90)
+    finally:
+        if started.process.poll() is None:
+            started.process.kill()
+    assert finished.returncode == 1, log_tail(tmp_path)
+    assert "the run has failed" in finished.output and "train.log" in finished.output
+    assert finished.start + finished.seconds - killed_at < 60 if hasattr(finished, "start") else True
+    assert not finished.leftovers, finished.leftovers
