@@ -121,7 +121,7 @@ def less_than(key: str, value: int | None, least: int | None, what: str) -> Prob
 
 def not_dividing(key: str, value: int | None, total: int | None, what: str) -> Problems:
     if value and total and total % value:
-        fit = max(divisor for divisor in range(1, value + 1) if total % divisor == 0)
+        fit = max(divisor for divisor in range(1, min(value, total, 10_000) + 1) if total % divisor == 0)
         yield f"{key} is {value}, which does not divide {what} ({total}); set it to a divisor, such as {fit}"
 
 
@@ -370,14 +370,14 @@ def data(config: DictConfig) -> Problems:
             if get(config, key, unset) != unset:
                 yield f"{key} is {show(get(config, key))}, and data.task={task} would replace it; add data.task=null"
         return
-    for key in VERL_FILES:
-        paths = items(get(config, key))
-        if not paths:
-            yield f"{key} is {show(get(config, key))}; give it a file, or choose a task: data.task=arithmetic"
-        for path in map(str, paths):
+    for key, unset in VERL_FILES.items():
+        value = get(config, key)
+        if not items(value) or (value == unset and not Path(unset).expanduser().exists()):
+            yield f"{key} is {show(value)}, so it was not given; set it to a file, or choose data.task=arithmetic"
+            continue
+        for path in map(str, items(value)):
             if "://" not in path:  # else verl fetches it later
-                prompt_key = get(config, "data.prompt_key", "prompt")
-                yield from schema.problems(os.path.expanduser(path), key, prompt_key=prompt_key)
+                yield from schema.problems(path, key, prompt_key=get(config, "data.prompt_key", "prompt"))
 
 
 def enough_rows(config: DictConfig) -> Problems:

@@ -88,7 +88,7 @@ class RunConsole:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def on_event(self, event: dict) -> None:
         getattr(self, f"_on_{event['kind']}")(**{k: v for k, v in event.items() if k != "kind"})
@@ -118,22 +118,22 @@ class RunConsole:
     def summary(self) -> None:
         """Accuracy and pass@k before and after."""
         validations = [row for row in self.log.rows() if row["kind"] == "validation"]
-        if not validations:
+        if len(validations) < 2:
             return
         before, after = validations[0], validations[-1]
         table = Table(title="validation on held-out problems")
         table.add_column("metric")
-        for row in (before, after):
-            table.add_column(f"step {row['step']}", justify="right")
+        table.add_column(f"before (step {before['step']})", justify="right")
+        table.add_column(f"after (step {after['step']})", justify="right")
         table.add_column("change", justify="right")
         for name in before["metrics"]:
             if "/acc/pass@" in name and name in after["metrics"]:
                 x, y = before["metrics"][name], after["metrics"][name]
-                table.add_row(short(name), f"{x:.1%}", f"{y:.1%}", f"{y - x:+.1%}")
+                table.add_row(short(name), f"{x:.1%}", f"{y:.1%}", f"{100 * (y - x):+.1f} points")
         self.console.print(table)
 
 
 def short(name: str) -> str:
-    """`val-core/arithmetic/acc/pass@4` → `arithmetic pass@4`; pass@1 is the accuracy."""
-    _, source, _, metric = name.split("/")
+    """`val-core/dsdr/arithmetic/acc/pass@4` → `dsdr/arithmetic pass@4`; pass@1 is the accuracy."""
+    source, _, metric = name.removeprefix("val-core/").rsplit("/", 2)
     return f"{source} {'accuracy (pass@1)' if metric == 'pass@1' else metric}"

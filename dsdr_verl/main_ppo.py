@@ -48,6 +48,12 @@ def main(config: DictConfig) -> None:
     except RunFailed as failure:
         console.say(f"the run has failed: {failure}\nthe full log: {log_path}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        console.say(f"stopped; the same command resumes from the last checkpoint\nthe full log: {log_path}")
+        sys.exit(130)
+    except Exception as error:
+        console.say(f"the run has failed: {type(error).__name__}: {error}\nthe full log: {log_path}")
+        raise
     finally:
         ray.shutdown()
     summarise(console, run_dir, time.monotonic() - start)

@@ -17,7 +17,7 @@ from dsdr_verl.data.cache import cache_root, fingerprint, materialise
 Row = dict[str, Any]
 ABILITY = "math"
 SPLITS = ("train", "val")
-_VAL_SHARE = 10  # one problem in ten is kept for validation
+_VAL_SHARE = 5  # one problem in five is kept for validation
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,20 @@ def _bare(problem: Problem) -> list[dict[str, str]]:
     return [{"role": "user", "content": problem.text("{}{}{}")}]
 
 
-_EXAMPLES = {
-    "sum": {"user": "3 + 4", "assistant": "4 + 3 = 7, so 3 + 4 = 7"},
-    "product": {"user": "3 * 4", "assistant": "4 * 3 = 12, so 3 * 4 = 12"},
-}
-
-
 def _with_example(problem: Problem) -> list[dict[str, str]]:
     """Ask the demo model after one worked example; the short system message replaces the template's long one."""
-    chat = {"system": "Maths"} | _EXAMPLES[problem.kind]
+    example = Problem(problem.kind, (3, 4))
+    solution = f"{Problem(problem.kind, (4, 3)).text()} = {example.answer}. So {example.text()} = {example.answer}."
     return [
-        *({"role": role, "content": text} for role, text in chat.items()),
+        {"role": "system", "content": "Maths"},
+        {"role": "user", "content": example.text()},
+        {"role": "assistant", "content": solution},
         {"role": "user", "content": problem.text()},
     ]
+
+
+def _is_no_example(*operands: int) -> bool:
+    return sorted(operands) != [3, 4]
 
 
 _DIGIT, _TWO = range(1, 10), range(10, 60)
@@ -136,13 +137,13 @@ TINY_ARITHMETIC = Task(
 ARITHMETIC = Task(
     name="arithmetic",
     pools=(
-        tuple(pool("sum", range(2, 13), range(2, 13))),
-        tuple(pool("product", range(2, 10), range(2, 10))),
+        tuple(pool("sum", range(2, 16), range(2, 16), keep=_is_no_example)),
+        tuple(pool("product", range(2, 10), range(2, 10), keep=_is_no_example)),
     ),
-    shares=(0.5, 0.5),
+    shares=(0.75, 0.25),
     ask=_with_example,
-    train_size=96,
-    val_size=8,
+    train_size=128,
+    val_size=32,
 )
 TASKS = {task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC)}
 

@@ -21,6 +21,7 @@ _MARKER = re.compile(r"answer\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE)
 _MATH = re.compile(r"\$\$?((?!\s)[^$]*[^$\s+\-*/=]|\s[^$]*\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\n|\.(?=\s|$)|,? (?:because|since|as|which|so)\b")
 _CLOSING = re.compile(r"[\s.,;:!*]{1,16}$")
+_TELLING = re.compile(r"[\d=\\]")
 _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's annotations
 _DANGLING = re.compile(r"(?:\s|\$|\\[)\]]){1,16}$")
 _PROSE = re.compile(r"(?<!\\)(?<![A-Za-z])(?!sqrt|sin|cos|tan|log|exp)[A-Za-z]{3,}")
@@ -70,7 +71,7 @@ def _last_value(tail: str) -> str | None:
         if found and "=" in line[found[-1].end() :]:
             found = []
         formulas = [next(group for group in m.groups() if group) for m in reversed(found)]
-        for candidate in (*formulas, line if re.search(r"\d|=", line) else ""):
+        for candidate in filter(_TELLING.search, (*formulas, line)):
             value = _DANGLING.sub("", candidate.rsplit("=", 1)[-1]).strip()
             if 0 < len(value) <= 200 and not _PROSE.search(value):
                 return value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from dsdr_verl.scoring.embedder import Embedder
 from dsdr_verl.scoring.formulas import extract_formulas, formula_ids
 from dsdr_verl.scoring.options import ScoringOptions
 from dsdr_verl.scoring.verifier import Verdict, Verifier
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,7 @@ class Scorer:
         self.verifier.close()
         self._encoder_thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _timed(self, part, awaitable):
+    async def _timed(self, part: str, awaitable: Awaitable[T]) -> T:
         start = time.perf_counter()
         try:
             return await awaitable

@@ -21,7 +21,7 @@ from dsdr_verl.scoring.answers import decide, extract_answer, normalize_answer, 
 from dsdr_verl.scoring.options import VerifierOptions
 
 MAX_ANSWER = 4096  # characters; a longer answer is unparsable
-ATTEMPTS = 3  # times that an item is tried when the pool breaks around it
+ATTEMPTS = 3  # times that an item is tried whose process ends under it
 TASKS_PER_PROCESS = 10_000  # then it is replaced, so that nothing it holds on to adds up
 
 
@@ -33,9 +33,7 @@ class Verdict(str, Enum):
     no_answer = "no_answer"  # nothing in the response that could be an answer
     unparsable = "unparsable"  # an answer that is no mathematics, or too long
     timeout = "timeout"  # the answer took longer than the limit
-    error = (
-        "error"  # the answer took more memory than the limit or ended its process; or a ground truth without meaning
-    )
+    error = "error"  # too much memory, a process that ended each time it was tried, or a ground truth without meaning
 
 
 class Verifier:
@@ -133,8 +131,9 @@ class Verifier:
                     return Verdict(await self._result(pool, future))
                 except (FutureTimeout, asyncio.TimeoutError):
                     return Verdict.timeout
-                except ProcessExpired as death:
-                    return Verdict.timeout if death.exitcode == -signal.SIGALRM else Verdict.error
+                except ProcessExpired as death:  # killed from outside, perhaps
+                    if death.exitcode == -signal.SIGALRM:
+                        return Verdict.timeout
                 except BrokenProcessPool:
                     await asyncio.to_thread(self._replace, pool)
                 except asyncio.CancelledError:

@@ -100,7 +100,7 @@ class DSDRTrainer(PPOTrainerSync):
     # ------------------------------------------------------------------------------- validation, logging
 
     def _val_metrics_update(self, data_sources, sample_uids, reward_extra_infos_dict, sample_turns, **kwargs):
-        scalars = {k: v for k, v in reward_extra_infos_dict.items() if k not in (EMBEDDING, FORMULAS, "verdict")}
+        scalars = {k: v for k, v in reward_extra_infos_dict.items() if k in ("reward", "acc", "truncated")}
         metrics = super()._val_metrics_update(data_sources, sample_uids, scalars, sample_turns, **kwargs)
         # verl's best@k resamples with replacement and under-reports: ours is the unbiased estimator.
         metrics = {name: value for name, value in metrics.items() if "/best@" not in name}

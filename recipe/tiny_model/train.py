@@ -223,8 +223,11 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    tokenizer_config = folder / "tokenizer_config.json"  # the class by the name that older transformers know too
+    tokenizer_config.write_text(tokenizer_config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     weights = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Run:
     returncode: int
     output: str
     folder: Path
-    seconds: float
+    ended_at: float  # by time.monotonic
     leftovers: list[str]
 
     def steps(self) -> list[dict]:
@@ -47,7 +47,6 @@ class Started:
         environment.pop("RAY_ADDRESS", None)
         folder.mkdir(parents=True, exist_ok=True)
         self.output = folder / "console.txt"
-        self.start = time.monotonic()
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", entry, *overrides],
@@ -77,14 +76,14 @@ class Started:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-        seconds = time.monotonic() - self.start
+        ended_at = time.monotonic()
         deadline = time.monotonic() + 15  # Ray's daemons take a moment to go
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.5)
         leftovers = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left if process.is_running()]
         for process in left:
             process.kill()
-        return Run(self.process.returncode, self.output.read_text(), self.folder, seconds, leftovers)
+        return Run(self.process.returncode, self.output.read_text(), self.folder, ended_at, leftovers)
 
 
 def run(folder: Path, *overrides: str, **kwargs) -> Run:

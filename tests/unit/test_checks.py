@@ -50,6 +50,7 @@ def machine(monkeypatch, tmp_path):
     """A machine with room for everything, nothing in its caches, and no cluster."""
     for name in ("RAY_ADDRESS", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DSDR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checks, "find_spec", lambda name: SimpleNamespace(name=name))
@@ -82,11 +83,15 @@ def test_every_algorithm_is_well_on_every_hardware_and_profile(algorithm, hardwa
         assert config_problems(config) == [], profile
 
 
-@pytest.mark.parametrize(
-    ("group", "choice"), [(group, choice) for group in ("llm", "task") for choice in choices(group)]
-)
-def test_every_model_and_task_is_well(group, choice):
-    assert config_problems(composed("+algorithm=dsdr", "hardware=cpu", f"{group}={choice}")) == []
+@pytest.mark.parametrize("override", [f"{group}={name}" for group in ("llm", "task") for name in choices(group)])
+def test_every_model_and_task_is_well(override):
+    found = config_problems(composed("+algorithm=dsdr", "hardware=cpu", override))
+    if override == "task=files":  # whose files are the user's to give
+        assert_one(found, "data.train_files is ", "set it to a file")
+        assert_one(found, "data.val_files is ", "set it to a file")
+        assert len(found) == 2
+    else:
+        assert found == []
 
 
 def test_no_algorithm_is_the_only_problem_without_one():

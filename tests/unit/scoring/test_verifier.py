@@ -1,6 +1,4 @@
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -238,17 +236,36 @@ def test_a_full_queue_makes_callers_wait():
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_killed_process_is_replaced(busy):
-    with closing(Verifier(VerifierOptions(timeout=3.0))) as verifier:
+def test_a_process_killed_from_outside_costs_no_verdict(busy):
+    before = {p.pid for p in children()}
+    with closing(Verifier(VerifierOptions(timeout=2.0))) as verifier:
         asyncio.run(verifier.start())
 
         async def run():
             work = asyncio.create_task(verifier.verify(rf"\boxed{{{HOUR}}}", "x+5")) if busy else None
             await asyncio.sleep(0.3)
-            os.kill(children()[0].pid, signal.SIGKILL)
+            (mine,) = [p for p in children() if p.pid not in before]
+            mine.kill()
             return (work and await work), await verifier.verify(r"\boxed{1+x}", "x+1")
 
-        assert asyncio.run(run()) == (Verdict.error if busy else None, CORRECT)
+        assert asyncio.run(run()) == (Verdict.timeout if busy else None, CORRECT)
+
+
+def test_an_item_whose_process_keeps_ending_is_an_error():
+    before = {p.pid for p in children()}
+    with closing(Verifier()) as verifier:
+
+        async def run():
+            await verifier.start()
+            work = asyncio.create_task(verifier.verify(rf"\boxed{{{HOUR}}}", "x+5"))
+            while not work.done():
+                await asyncio.sleep(0.2)
+                for process in children():
+                    if process.pid not in before:
+                        process.kill()
+            return await work
+
+        assert asyncio.run(run()) is Verdict.error
 
 
 def test_close_ends_processes_and_callers():
