@@ -26,7 +26,7 @@ STEP_COLUMNS = (
 
 
 def divert_output(log_path: Path) -> Console:
-    """Send file descriptors 1 and 2, of this process and its children, to `log_path`; return a console on the real one."""
+    """Send file descriptors 1 and 2, here and in child processes, to `log_path`; return a console on the real one."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush(), sys.stderr.flush()
     terminal = os.fdopen(os.dup(1), "w", buffering=1)
@@ -98,8 +98,10 @@ class RunConsole:
         self._progress.update(self._task, description="training", total=total_steps, completed=step)
         self.say(f"ready: {total_steps} steps" + (f", resuming after step {step}" if step else ""))
         if step >= total_steps:
-            self.say("this run was already complete; raise trainer.total_training_steps to go on, or start anew with "
-                     "another trainer.experiment_name or trainer.resume_mode=disable")
+            self.say(
+                "this run was already complete; raise trainer.total_training_steps to go on, or start anew with "
+                "another trainer.experiment_name or trainer.resume_mode=disable"
+            )
 
     def _on_step(self, step: int, metrics: dict) -> None:
         self.log.append("step", step, metrics)

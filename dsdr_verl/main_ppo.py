@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,9 +9,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-OmegaConf.register_new_resolver(
-    "dsdr_hardware", lambda: "gpu" if shutil.which("nvidia-smi") else "cpu", replace=True
-)
+import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tree uses
 
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)

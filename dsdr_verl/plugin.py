@@ -28,6 +28,6 @@ def require_loaded() -> None:
     }
     if missing := [name for name, found in known.items() if found is None]:
         raise RuntimeError(
-            f"verl does not know {', '.join(missing)}: the plug-in dsdr_verl.plugin was not loaded. Reinstall dsdr-verl "
-            "in this environment (pip install -e .) and leave VERL_USE_EXTERNAL_PLUGINS unset or include 'dsdr'."
+            f"verl does not know {', '.join(missing)}: dsdr_verl.plugin was not loaded. Reinstall dsdr-verl in "
+            "this environment (pip install -e .) and leave VERL_USE_EXTERNAL_PLUGINS unset or include 'dsdr'."
         )

@@ -15,7 +15,7 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 class CPUDeviceModule:
-    """The calls of `torch.cuda` that verl makes, answered for the CPU. Memory is in bytes, of this process or machine."""
+    """The calls of `torch.cuda` that verl makes, answered for the CPU. Memory in bytes, of this process or machine."""
 
     is_available = staticmethod(lambda: True)
     device_count = staticmethod(lambda: 1)

@@ -44,8 +44,8 @@ class GroupFilterBuffer(ReplayBuffer):
         self._dropped += len(uids)
         if self._dropped > self._most_dropped:
             raise RuntimeError(
-                f"{self._dropped} groups of one step carried no signal ({self.sampler_kwargs.drop}). Make the task easier "
-                "or harder, raise actor_rollout_ref.rollout.n, or raise trainer.v1.sampler.sampler_kwargs.max_gen_batches "
-                f"({self.sampler_kwargs.max_gen_batches})."
+                f"{self._dropped} groups of one step were dropped ({self.sampler_kwargs.drop}). Take easier or harder "
+                "problems, raise actor_rollout_ref.rollout.n, or raise "
+                f"trainer.v1.sampler.sampler_kwargs.max_gen_batches ({self.sampler_kwargs.max_gen_batches})."
             )
         return uids, Counter(shared_value[uid] for uid in uids)

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dsdr_verl.trainer.events import drain, open_events
 
-
 LONGEST_CAUSE = 800  # characters of an error shown on the console; the log has all
 
 
@@ -43,9 +42,7 @@ def start_ray(config: DictConfig) -> None:
         }
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
-    kwargs["runtime_env"] = OmegaConf.to_container(
-        OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True
-    )
+    kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
     if os.environ.get("RAY_ADDRESS"):
         # a running cluster has said what it has
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):

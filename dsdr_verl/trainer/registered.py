@@ -36,6 +36,6 @@ def dsdr_advantage(
 def dsdr_policy_loss(**kwargs):
     """J_GRPO of Eq. 16: verl's PPO-clip, unchanged, so that λ_d = λ_ℓ = 0 is GRPO to the bit.
 
-    It keeps verl's dual clip (`actor.clip_ratio_c`, 3), which the paper's equation does not write but its code base has.
+    It keeps verl's dual clip (`actor.clip_ratio_c`, 3), which the paper does not write but its code base has.
     """
     return compute_policy_loss_vanilla(**kwargs)

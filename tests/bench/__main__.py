@@ -54,8 +54,7 @@ def measure(folder: Path, profile: str, steps: int) -> str:
         "# Performance",
         "",
         f"Written by `make bench` (`python -m tests.bench --profile {profile} --steps {steps}`) on {cores} cores and "
-        f"{gib:.0f} GiB, without a GPU. Medians over steps 2 to {steps}; the machine is shared and noisy, so look at the "
-        "ratios.",
+        f"{gib:.0f} GiB, without a GPU. Medians over steps 2 to {steps}; the machine is noisy, so look at the ratios.",
         "",
         "## DSDR against GRPO, seconds by stage",
         "",
@@ -98,8 +97,8 @@ def train(folder: Path, name: str, profile: str, steps: int, algorithm: str) -> 
     started = Started(
         folder / name, f"run_dir={folder / name}", f"profile={profile}", f"+algorithm={algorithm}",
         f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1",
-        "trainer.val_before_train=false", "skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={folder / 'rollouts'}",
-        f"skip.rollout_tq.steps=[{','.join(map(str, range(1, steps + 1)))}]", "skip.rollout_tq.action=cache",
+        "trainer.val_before_train=false", "skip.rollout_tq.enable=true",
+        f"skip.rollout_tq.dump_dir={folder / 'rollouts'}", f"skip.rollout_tq.steps=[{','.join(map(str, range(1, steps + 1)))}]", "skip.rollout_tq.action=cache",
         "trainer.project_name=bench", "trainer.experiment_name=shared",
     )  # fmt: skip
     peak: dict[str, float] = {}
@@ -120,7 +119,11 @@ def memory_by_process(processes: list[psutil.Process]) -> dict[str, float]:
     for process in processes:
         try:
             command = process.cmdline()
-            name = command[0] if command[0].startswith(("ray::", "VLLM::")) else " ".join(Path(c).name for c in command[:3])
+            name = (
+                command[0]
+                if command[0].startswith(("ray::", "VLLM::"))
+                else " ".join(Path(c).name for c in command[:3])
+            )
             # a worker's title names the method it is in; "multiprocessing" is the verifier's child
             sizes[name.split(".")[0][:48]] += process.memory_full_info().pss / 2**30
         except (psutil.NoSuchProcess, psutil.AccessDenied, IndexError):

@@ -28,7 +28,9 @@ def tokens_per_second(model, rows: list[torch.Tensor], budget: int) -> float:
     per_batch = max(budget // len(rows[-1]), 1)
     for i in range(0, len(rows), per_batch):
         ids = torch.nn.utils.rnn.pad_sequence(rows[i : i + per_batch], batch_first=True)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows[i : i + per_batch]], batch_first=True)
+        mask = torch.nn.utils.rnn.pad_sequence(
+            [torch.ones_like(row) for row in rows[i : i + per_batch]], batch_first=True
+        )
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
         log_probs = -torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         (log_probs.view(len(ids), -1) * mask[:, 1:]).mean().backward()

@@ -103,7 +103,9 @@ def test_two_ranks_equal_one(trained):
     )  # fmt: skip
     one_step, two_step = finished.steps()[0], two.steps()[0]
     same(two_step, one_step, "actor/pg_loss", "actor/dsdr_local", "actor/loss", "actor/grad_norm", rel=1e-3)
-    same(two_step, one_step, *[name for name in one_step if name.startswith("dsdr/") and "seconds" not in name], rel=1e-6)
+    same(
+        two_step, one_step, *[name for name in one_step if name.startswith("dsdr/") and "seconds" not in name], rel=1e-6
+    )
 
 
 def test_dsdr_without_its_terms_is_grpo(trained):

@@ -1,4 +1,4 @@
-"""After a sync that replaces every weight, vLLM's log-probs are the model's: through verl's own sender and shared memory."""
+"""After a sync that replaces every weight, through verl's own sender, vLLM's log-probs are the model's."""
 
 import asyncio
 import os
@@ -93,7 +93,9 @@ def test_vllm_has_the_trainers_weights(tmp_path, monkeypatch, tied, dtype):
             actual = vllm_log_probs(llm)
             torch.testing.assert_close(actual, expected, atol=TOLERANCE[dtype], rtol=0)
             if previous is not None:
-                assert (actual - previous).abs().max() > 0.5, "the two models must differ by far more than the tolerance"
+                assert (actual - previous).abs().max() > 0.5, (
+                    "the two models must differ by far more than the tolerance"
+                )
             previous = actual
     finally:
         llm.llm_engine.engine_core.shutdown()

@@ -31,7 +31,7 @@ def test_require_loaded_notices_a_missing_registration(monkeypatch):
     from dsdr_verl.plugin import require_loaded
 
     monkeypatch.delitem(POLICY_LOSS_REGISTRY, "dsdr")
-    with pytest.raises(RuntimeError, match="policy loss 'dsdr'.*VERL_USE_EXTERNAL_PLUGINS"):
+    with pytest.raises(RuntimeError, match=r"policy loss 'dsdr'.*VERL_USE_EXTERNAL_PLUGINS"):
         require_loaded()
 
 
@@ -95,7 +95,9 @@ def test_advantage_stage_reads_and_writes_these_fields():
     assert '"rm_scores"' in source and '"uid"' in source
     # logged as score and as reward: the trainer writes both
     metrics = inspect.getsource(PPOTrainer._compute_metrics)
-    assert 'data["token_level_scores"] = data["rm_scores"]' in metrics and '"token_level_rewards" not in data' in metrics
+    assert (
+        'data["token_level_scores"] = data["rm_scores"]' in metrics and '"token_level_rewards" not in data' in metrics
+    )
 
 
 def test_trainer_registry():
