@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+ERROR_LINE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Again|Killed): .+")
 
 # Heading, metric key, format: one column of the line a step.
 STEP_COLUMNS = (
@@ -35,6 +38,13 @@ def divert_output(log_path: Path) -> Console:
         os.dup2(log.fileno(), 2)
     width = None if terminal.isatty() else 110
     return Console(file=terminal, width=width, highlight=False)
+
+
+def last_errors(log_path: Path, most: int = 4) -> list[str]:
+    """The last distinct error lines of the log: what a process that is not the trainer said as it died."""
+    tail = log_path.read_bytes()[-200_000:].decode(errors="replace")
+    found = (match.group().strip()[:300] for match in ERROR_LINE.finditer(tail))
+    return list(dict.fromkeys(reversed(list(found))))[:most][::-1]
 
 
 class MetricsLog:

@@ -15,7 +15,7 @@ import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tr
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
     from dsdr_verl.checks import config_problems
-    from dsdr_verl.console import RunConsole, divert_output
+    from dsdr_verl.console import RunConsole, divert_output, last_errors
     from dsdr_verl.trainer.launch import RunFailed, export_environment, run, start_ray
 
     export_environment(config)
@@ -43,7 +43,10 @@ def main(config: DictConfig) -> None:
             start_ray(config)
             run(config, console.on_event)
     except RunFailed as failure:
-        console.say(f"the run has failed: {failure}\nthe full log: {log_path}")
+        console.say(f"the run has failed: {failure}")
+        for line in last_errors(log_path):
+            console.say(f"  in the log: {line}")
+        console.say(f"the full log: {log_path}")
         sys.exit(1)
     except KeyboardInterrupt:
         console.say(f"stopped; the same command resumes from the last checkpoint\nthe full log: {log_path}")

@@ -53,6 +53,14 @@ class DSDRTrainer(PPOTrainerSync):
 
     # ----------------------------------------------------------------------------------------- one step
 
+    def on_step_end(self):
+        try:
+            super().on_step_end()
+        except Exception as error:
+            raise RuntimeError(
+                f"weight sync after step {self.global_steps} failed: a vLLM worker did not take the weights ({error})"
+            ) from error
+
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Group reduction, then verl's own advantage stage on the shaped rewards."""
         start = time.perf_counter()

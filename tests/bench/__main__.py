@@ -78,7 +78,8 @@ def measure(folder: Path, profile: str, steps: int) -> str:
         "## The actor's update against plain PyTorch",
         "",
         f"Forward and backward in float32 of the same batches on the same cores: plain PyTorch {plain:.0f} tokens/s, "
-        f"the FSDP2 worker's whole update (optimizer step included) {updated:.0f} tokens/s: ratio {updated / plain:.2f}.",
+        f"the FSDP2 worker's whole update (optimizer step included) {updated:.0f} tokens/s: ratio "
+        f"{updated / plain:.2f}.",
         "",
         "## Peak memory by process",
         "",
@@ -94,11 +95,13 @@ def measure(folder: Path, profile: str, steps: int) -> str:
 
 def train(folder: Path, name: str, profile: str, steps: int, algorithm: str) -> tuple[Run, dict[str, float]]:
     """One run, and its memory in GiB by kind of process when their sum was highest."""
+    kept = ",".join(map(str, range(1, steps + 1)))
     started = Started(
         folder / name, f"run_dir={folder / name}", f"profile={profile}", f"+algorithm={algorithm}",
         f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1",
         "trainer.val_before_train=false", "skip.rollout_tq.enable=true",
-        f"skip.rollout_tq.dump_dir={folder / 'rollouts'}", f"skip.rollout_tq.steps=[{','.join(map(str, range(1, steps + 1)))}]", "skip.rollout_tq.action=cache",
+        f"skip.rollout_tq.dump_dir={folder / 'rollouts'}", f"skip.rollout_tq.steps=[{kept}]",
+        "skip.rollout_tq.action=cache",
         "trainer.project_name=bench", "trainer.experiment_name=shared",
     )  # fmt: skip
     peak: dict[str, float] = {}

@@ -1,0 +1,42 @@
+"""A run that cannot go on ends within a minute, says why, and leaves no process behind."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import TINY, Run, Started, log_tail
+
+pytestmark = pytest.mark.e2e
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def must_have_failed(finished: Run, since: float, *says: str) -> None:
+    assert finished.returncode == 1, f"{finished.output}\n{log_tail(finished.folder)}"
+    assert "the run has failed" in finished.output and "train.log" in finished.output
+    assert all(text in finished.output for text in says), finished.output
+    assert finished.ended_at - since < 60
+    assert not finished.leftovers, finished.leftovers
+
+
+@pytest.mark.parametrize(
+    ("victim", "says"), [("VLLM::Worker", "EngineDeadError"), ("ray::WorkerDict", "died"), ("ray::AgentLoop", "died")]
+)
+def test_a_dead_worker(tmp_path, victim, says):
+    started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500")
+    started.wait_for("step    1", timeout=300)
+    killed_at = time.monotonic()
+    next(p for p in started.processes() if " ".join(p.cmdline()).startswith(victim)).kill()
+    must_have_failed(started.wait(timeout=90), killed_at, says)
+
+
+def test_a_failed_weight_sync(tmp_path):
+    """verl's sender would wait for ever."""
+    started = Started(
+        tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.e2e.faulty_worker.FailingExtension",
+        env={"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    started.wait_for("ready", timeout=300)
+    ready_at = time.monotonic()
+    must_have_failed(started.wait(timeout=120), ready_at + 10, "weight sync after step 1 failed", "says the test")
