@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tr
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
+    import ray
+
     from dsdr_verl.checks import config_problems
     from dsdr_verl.console import RunConsole, divert_output, last_errors
     from dsdr_verl.trainer.launch import RunFailed, export_environment, run, start_ray
@@ -35,12 +38,11 @@ def main(config: DictConfig) -> None:
     print(f"run folder {run_dir}\nfull log   {log_path}")
     console = RunConsole(divert_output(log_path), run_dir)
     start = time.monotonic()
-    import ray
-
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with console:
             prepare(config, console)
-            start_ray(config)
+            console.say(f"ray        {start_ray(config)}")
             run(config, console.on_event)
     except RunFailed as failure:
         console.say(f"the run has failed: {failure}")

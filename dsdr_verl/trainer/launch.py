@@ -26,8 +26,8 @@ def export_environment(config: DictConfig) -> None:
         os.environ.setdefault(name, str(value))
 
 
-def start_ray(config: DictConfig) -> None:
-    """Join the cluster at RAY_ADDRESS, or start one on this machine."""
+def start_ray(config: DictConfig) -> str:
+    """Join the cluster at RAY_ADDRESS, or start one on this machine; returns what to tell the user about it."""
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     run_dir = Path(config.run_dir)
@@ -43,11 +43,13 @@ def start_ray(config: DictConfig) -> None:
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
         # a running cluster has said what it has
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
-    ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+    context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+    where = f"joined {address}" if address else "started on this machine"
+    return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
 
 
 def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:

@@ -34,7 +34,8 @@ class DSDRRewardManager(RewardManagerBase):
         width = item.batch["responses"].shape[-1]
         length = int(item.batch["attention_mask"][-width:].sum())
         response = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
-        score = await self.client.score(response, item.non_tensor_batch["reward_model"]["ground_truth"])
+        truth = str(item.non_tensor_batch["reward_model"]["ground_truth"])
+        score = await self.client.score(response, truth)
         return {
             "reward_score": score.acc + self.overlong_penalty(length),
             "reward_extra_info": {

@@ -1,0 +1,166 @@
+"""The pure parts of the trainer: no Ray, no TransferQueue."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dsdr_verl.algorithm.options import DSDROptions
+from dsdr_verl.console import MetricsLog, last_errors, short
+from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
+from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
+from dsdr_verl.trainer.registered import dsdr_advantage
+from dsdr_verl.trainer.reward_manager import EMBEDDING, FORMULAS, DSDRRewardManager
+
+
+def nested(*rows):
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
+
+
+def info(acc: float, seed: int = 0, formulas=(), verdict: str = "correct") -> dict:
+    embedding = np.random.default_rng(seed).normal(size=8).astype(np.float32)
+    return {
+        "acc": acc, "verdict": verdict, "truncated": 0.0, "dsdr_seconds": 0.5,
+        EMBEDDING: embedding / np.linalg.norm(embedding), FORMULAS: np.array(formulas, dtype=np.int64),
+    }  # fmt: skip
+
+
+def test_bonus_goes_to_the_first_token():
+    rows = nested([0.0, 1.0], [0.0, 0.0, 1.0], [1.0])
+    shaped = add_at_first_token(rows, torch.tensor([0.5, 0.0, 0.25]))
+    assert [row.tolist() for row in shaped.unbind()] == [[0.5, 1.0], [0.0, 0.0, 1.0], [1.25]]
+    assert [row.tolist() for row in rows.unbind()][0] == [0.0, 1.0], "the task's reward stays as it was"
+
+
+def test_bonus_keeps_its_digits_beside_a_reward_of_one():
+    """In float32, 1 + 1e-4 would keep three digits of the bonus."""
+    bonus = torch.tensor([1.0e-4, 1.1e-4, 1.2e-4, 1.3e-4])
+    rewards = add_at_first_token(nested(*[[0.0, 1.0]] * 4), bonus).to_padded_tensor(0.0)
+    advantages, _ = dsdr_advantage(
+        rewards, torch.ones(4, 2), np.array(["p"] * 4, dtype=object), config={"dsdr": {"std_eps": 1e-12}}
+    )
+    x = bonus.double()
+    expected = (x - x.mean()) / x.std()
+    torch.testing.assert_close(advantages[:, 0].double(), expected, atol=1e-5, rtol=0)
+
+
+def test_estimator_reads_its_options():
+    config = {"dsdr": {"std_eps": 0.5}, "norm_adv_by_std_in_grpo": True}
+    rewards = torch.tensor([[1.0], [0.0]])
+    advantages, returns = dsdr_advantage(rewards, torch.ones(2, 1), np.array(["p", "p"], dtype=object), config=config)
+    expected = 0.5 / (torch.tensor([1.0, 0.0]).std() + 0.5)
+    assert advantages[0, 0] == pytest.approx(float(expected)) and torch.equal(advantages, returns)
+
+
+def test_padding_rows_never_count():
+    """They copy a correct rollout's scores; only their tag tells them apart."""
+    trainer = SimpleNamespace(options=DSDROptions())
+    real = [info(1.0, 1, [1, 2]), info(0.0, 2, [2]), info(1.0, 3, [3])]
+
+    def scored(rows, uids, valid):
+        metrics: dict = {}
+        batch = RolloutBatch(
+            uid=np.array(uids, dtype=object), rm_scores=nested(*[[0.0, row["acc"]] for row in rows]),
+            reward_extra_info=rows, valid_B=torch.tensor(valid),
+        )  # fmt: skip
+        scores, columns = DSDRTrainer._score(trainer, batch, metrics)
+        return scores, columns, metrics
+
+    plain, _, metrics = scored(real, ["p", "p", "p"], [True] * 3)
+    # in another order, with two padding rows that share the uid "pad"
+    padded, columns, padded_metrics = scored(
+        [real[0], real[2], real[0], real[1], real[0]], ["pad", "p", "p", "p", "pad"], [False, True, True, True, False]
+    )
+    order = [2, 3, 1]
+    for name in ("semantic", "formula", "diversity", "bonus", "weight"):
+        torch.testing.assert_close(getattr(padded, name)[order], getattr(plain, name))
+        assert getattr(padded, name)[[0, 4]].abs().sum() == 0
+    assert columns["dsdr_weight"][[0, 4]].sum() == 0
+    assert padded_metrics == pytest.approx(metrics)
+
+
+def test_rollouts_are_read_in_the_order_of_their_keys(monkeypatch):
+    """Whatever container a non-tensor column arrives in."""
+    from tensordict import NonTensorData
+
+    from dsdr_verl.trainer import queue
+
+    columns = {
+        "uid": np.array(["p", "q"], dtype=object), "rm_scores": nested([0.0, 1.0], [0.0]),
+        "extra_fields": [NonTensorData({"reward_extra_info": {"acc": 1.0}}), {"reward_extra_info": {"acc": 0.0}}],
+    }  # fmt: skip
+    monkeypatch.setattr(queue, "tq", SimpleNamespace(kv_batch_get=lambda **kwargs: columns))
+    batch = SimpleNamespace(keys=["p_0_0", "q_0_0"], partition_id="train", tags=[{}, {"is_padding": True}])
+    rollouts = read_rollouts(batch)
+    assert rollouts.uid.tolist() == ["p", "q"] and rollouts.valid_B.tolist() == [True, False]
+    assert [row["acc"] for row in rollouts.reward_extra_info] == [1.0, 0.0]
+
+
+def test_no_correct_rollout_and_no_formulas():
+    trainer = SimpleNamespace(options=DSDROptions())
+    rows = [info(0.0, seed, verdict="no_answer") for seed in range(4)]
+    metrics: dict = {}
+    batch = RolloutBatch(np.array(["p"] * 4, dtype=object), nested(*[[0.0]] * 4), rows, torch.ones(4).bool())
+    scores, _ = DSDRTrainer._score(trainer, batch, metrics)
+    assert scores.weight.sum() == 0 and scores.bonus.sum() == 0
+    assert metrics["dsdr/groups/all_wrong"] == 1.0 and metrics["dsdr/verdict/no_answer"] == 1.0
+
+
+def test_scoring_metrics_of_nothing():
+    assert scoring_metrics([])["dsdr/pass_rate"] == 0.0
+
+
+@pytest.mark.parametrize(("length", "penalty"), [(0, 0.0), (80, 0.0), (90, -0.5), (100, -1.0), (120, -1.0)])
+def test_overlong_penalty(length, penalty):
+    manager = SimpleNamespace(max_response_length=100, overlong_len=20, overlong_factor=1.0)
+    assert DSDRRewardManager.overlong_penalty(manager, length) == pytest.approx(penalty)
+
+
+def test_group_filter(monkeypatch):
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    from dsdr_verl.trainer.group_filter import GroupFilterBuffer
+
+    def dropped(drop: str, most: int = 10) -> set[str]:
+        kwargs = OmegaConf.create(
+            {"drop": drop, "metric": "acc", "train_batch_size": 1, "max_inflight_gen_batches": 1,
+             "max_gen_batches": most}
+        )  # fmt: skip
+        buffer = GroupFilterBuffer(
+            sampler_kwargs=kwargs, trainer_mode="sync", trainer_config={}, max_off_policy_threshold=8,
+            max_off_policy_strategy="drop", refill_fn=lambda n: n,
+        )  # fmt: skip
+        acc = {"solved_0_0": 1.0, "solved_1_0": 1.0, "wrong_0_0": 0.0, "wrong_1_0": 0.0, "mixed_0_0": 1, "mixed_1_0": 0}
+        buffer.finished_keys["train"] = {"solved", "wrong", "mixed"}
+        buffer.partitions["train"] = {key: {} for key in acc}
+        fields = {"extra_fields": [{"reward_extra_info": {"acc": acc[key]}} for key in acc]}
+        monkeypatch.setattr(replay_buffer, "tq", SimpleNamespace(kv_batch_get=lambda **_: fields))
+        return buffer._dapo_filtered_keys("train")[0]
+
+    assert dropped("no_signal") == {"solved", "wrong"}
+    assert dropped("all_wrong") == {"wrong"}
+    with pytest.raises(RuntimeError, match="max_gen_batches"):
+        dropped("no_signal", most=1)
+
+
+def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append("validation", 0, {"a": 1})
+    for step in (1, 2, 3):
+        log.append("step", step, {"a": np.float32(step)})
+    log.append("validation", 2, {"a": 1})
+    log.rewind(2)
+    assert [(row["kind"], row["step"]) for row in log.rows()] == [("validation", 0), ("step", 1), ("step", 2)]
+
+
+def test_last_errors(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text("ok\nA: ValueError: first\nzmq.error.Again: Resource\nB: ValueError: first\nRuntimeError: last\n")
+    assert last_errors(log, most=2) == ["ValueError: first", "RuntimeError: last"]
+
+
+def test_short_names():
+    assert short("val-core/dsdr/arithmetic/acc/pass@1") == "dsdr/arithmetic accuracy (pass@1)"
+    assert short("val-core/gsm8k/acc/pass@4") == "gsm8k pass@4"
