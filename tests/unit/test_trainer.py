@@ -31,7 +31,7 @@ def test_bonus_goes_to_the_first_token():
     rows = nested([0.0, 1.0], [0.0, 0.0, 1.0], [1.0])
     shaped = add_at_first_token(rows, torch.tensor([0.5, 0.0, 0.25]))
     assert [row.tolist() for row in shaped.unbind()] == [[0.5, 1.0], [0.0, 0.0, 1.0], [1.25]]
-    assert [row.tolist() for row in rows.unbind()][0] == [0.0, 1.0], "the task's reward stays as it was"
+    assert rows.unbind()[0].tolist() == [0.0, 1.0], "the task's reward stays as it was"
 
 
 def test_bonus_keeps_its_digits_beside_a_reward_of_one():

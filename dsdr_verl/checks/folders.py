@@ -1,0 +1,52 @@
+"""Where a run writes, whether its checkpoints fit there, and what it resumes from."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dsdr_verl.checks.model import weight_bytes
+from dsdr_verl.checks.reading import ACTOR, get, items, whole
+from dsdr_verl.checks.wording import Problems, not_among, show
+
+
+def writable(config: DictConfig) -> Problems:
+    for key in ("run_dir", "trainer.default_local_dir"):
+        value = get(config, key)
+        parent = existing_parent(str(value))
+        if not value or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            yield f"{key} is {show(value)}, and {parent} is no folder to write to; set it to another"
+
+
+def existing_parent(path: str) -> Path:
+    return next(folder for folder in Path(path, "_").absolute().parents if folder.exists())
+
+
+def resume(config: DictConfig) -> Problems:
+    mode, key = "trainer.resume_mode", "trainer.resume_from_path"
+    yield from not_among(mode, get(config, mode), ("auto", "disable", "resume_path"))
+    path = Path(str(get(config, key)))
+    if get(config, mode) == "resume_path" and not ("global_step_" in path.name and (path / "actor").is_dir()):
+        where = f"{key} is {show(get(config, key))}"
+        yield f"{where}, which is no checkpoint: a folder global_step_<number> with actor in it; or set {mode}=auto"
+
+
+def disk(config: DictConfig) -> Problems:
+    """A checkpoint has the weights, Adam's two moments and a copy for Hugging Face, by `save_contents`. While the only
+    one that is kept is replaced, there are two."""
+    key, every, weights = "trainer.default_local_dir", whole(config, "trainer.save_freq"), weight_bytes(config)
+    folder = get(config, key)
+    if not (every and weights and folder):
+        return
+    contents = items(get(config, f"{ACTOR}.checkpoint.save_contents"))
+    copies = ("model" in contents) + 2 * ("optimizer" in contents) + ("hf_model" in contents)
+    saved = math.ceil((whole(config, "trainer.total_training_steps") or 1) / every)
+    kept = min(saved, max(whole(config, "trainer.max_actor_ckpt_to_keep") or saved, 2))
+    there = len(list(Path(folder).glob("global_step_*")))
+    needed, free = weights * copies * max(kept - there, 0), shutil.disk_usage(existing_parent(folder)).free
+    if needed > free:
+        fix = "raise trainer.save_freq, set trainer.max_actor_ckpt_to_keep=1, or free some space"
+        sizes = f"{free / 2**30:.1f} GiB free, and the checkpoints will take about {needed / 2**30:.1f} GiB"
+        yield f"{key} is {folder!r} with {sizes}; {fix}"

@@ -1,0 +1,65 @@
+"""The entry as a user calls it, where it ends before Ray starts; and the wheel that carries it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def entry(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "dsdr_verl.main_ppo", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def test_bad_configs_end_before_anything_starts(tmp_path):
+    """All problems at once, each with its key; no folder, no Ray."""
+    ended = entry(
+        "+algorithm=dsdr", "actor_rollout_ref.rollout.n=1", "algorithm.dsdr.tau=-1", "data.train_batch_size=7",
+        "actor_rollout_ref.model.path=./nowhere", "task=files", "data.train_files=gone.parquet", cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    for key in ("rollout.n", "algorithm.dsdr.tau", "train_batch_size", "model.path", "data.train_files"):
+        assert key in ended.stderr, ended.stderr
+    assert "Traceback" not in ended.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [((), "+algorithm=dsdr"), (("+algorithm=dsdr", "algorithm.dsdr.lamda_d=1"), "lamda_d")],
+    ids=["no-algorithm", "unknown-option"],
+)
+def test_messages(tmp_path, arguments, says):
+    ended = entry(*arguments, cwd=tmp_path)
+    assert ended.returncode != 0 and says in ended.stderr and not list(tmp_path.iterdir())
+
+
+def test_help_and_cfg(tmp_path):
+    shown = entry("--help", cwd=tmp_path)
+    assert shown.returncode == 0 and "+algorithm=dsdr" in shown.stdout
+    shown = entry("--cfg", "job", "+algorithm=dsdr", cwd=tmp_path)
+    assert shown.returncode == 0 and "lambda_d: 0.001" in shown.stdout
+
+
+def test_wheel_carries_the_tree(tmp_path):
+    """Installed from a wheel, away from the repository, the entry composes."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(REPOSITORY)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    in_tree = {path.relative_to(REPOSITORY / "conf").as_posix() for path in (REPOSITORY / "conf").rglob("*.yaml")}
+    assert in_tree == {n.removeprefix("dsdr_verl/conf/") for n in names if n.endswith(".yaml")}
+    assert "dsdr_verl/data/tiny_model/model.safetensors" in names
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    shown = subprocess.run(
+        [sys.executable, "-m", "dsdr_verl.main_ppo", "--cfg", "job", "+algorithm=dapo"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert shown.returncode == 0 and "overlong_buffer_cfg" in shown.stdout, shown.stderr
