@@ -71,6 +71,8 @@ class Task:
 
     def problems(self, split: str, size: int, seed: int = 0) -> list[Problem]:
         """Draw ``size`` distinct problems of a split in a fixed random order."""
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
         rng = random.Random(f"{self.name} {split} {seed}")
         drawn: list[Problem] = []
         for index, (problems, share) in enumerate(zip(self.pools, self.shares, strict=True)):
@@ -134,6 +136,8 @@ TINY_ARITHMETIC = Task(
     train_size=512,
     val_size=64,
 )
+# SmolLM2-135M-Instruct on 32 training problems x 8 samples at temperature 1, at most 32 tokens: 0.40 right (greedily
+# 0.62), 0.91 of the groups mixed, 6.8 distinct responses of 8, prompts of 53-55 tokens, responses of 18, 0.90 ended.
 ARITHMETIC = Task(
     name="arithmetic",
     pools=(

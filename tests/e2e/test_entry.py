@@ -1,6 +1,7 @@
 """The entry as a user calls it, where it ends before Ray starts; and the wheel that carries it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,8 +50,14 @@ def test_help_and_cfg(tmp_path):
 
 def test_wheel_carries_the_tree(tmp_path):
     """Installed from a wheel, away from the repository, the entry composes."""
+    # a copy: setuptools would leave its build folder in the repository
+    source = tmp_path / "source"
+    for folder in ("dsdr_verl", "conf"):
+        shutil.copytree(REPOSITORY / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / file, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(REPOSITORY)]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()

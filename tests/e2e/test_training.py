@@ -122,7 +122,7 @@ def test_dsdr_without_its_terms_is_grpo(trained):
         same(a, b, *names, rel=1e-5)
 
 
-def test_stock_entry_with_our_trainer(tmp_path, trained):
+def test_stock_entry_with_our_trainer(tmp_path):
     """verl's own entry finds the plug-in's config tree, and the trainer through VERL_USE_EXTERNAL_MODULES."""
     from dsdr_verl.data import models, tasks
 
@@ -136,7 +136,7 @@ def test_stock_entry_with_our_trainer(tmp_path, trained):
         "actor_rollout_ref.rollout.max_model_len=64", "actor_rollout_ref.rollout.max_num_seqs=32",
         "trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.logger=[console]",
         entry="verl.trainer.main_ppo",
-        env={"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsdr_verl.trainer.dsdr_trainer"},
+        env={"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsdr_verl.plugin,dsdr_verl.trainer.dsdr_trainer"},
     )  # fmt: skip
     finished = started.wait()
     assert finished.returncode == 0, finished.output[-4000:]

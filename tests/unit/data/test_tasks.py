@@ -52,9 +52,11 @@ def test_ground_truths_are_right(name):
         assert int(row["reward_model"]["ground_truth"]) >= 0
 
 
-def test_too_many_rows_is_refused():
+def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="ask for fewer"):
         tasks.make_arithmetic("val", 10_000)
+    with pytest.raises(ValueError, match="choose one of train, val"):
+        tasks.make_arithmetic("test", 1)
     with pytest.raises(ValueError, match="choose one of arithmetic, tiny_arithmetic"):
         tasks.prepare("algebra")
 
