@@ -1,4 +1,4 @@
-"""Hydra config tree, on top of verl's own. Hydra imports this package when it searches it, under either entry."""
+"""Hydra config tree, on top of verl's own. The plug-in imports it everywhere: any process may resolve the config."""
 
 import os
 import shutil

@@ -10,6 +10,7 @@ from dsdr_verl.platform import vllm_metadata
 # Before anything of verl's own looks for vLLM.
 vllm_metadata.install()
 
+import dsdr_verl.conf  # noqa: E402 - the resolvers of the config tree, for processes that resolve it
 import dsdr_verl.platform.cpu  # noqa: E402
 import dsdr_verl.trainer.registered  # noqa: E402, F401
 
