@@ -21,7 +21,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "45"))
+WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "30"))
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
@@ -43,6 +43,8 @@ if _is_training_worker():
         torch.distributed.init_process_group(
             backend="cpu:gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
         )
-    # The default for sockets made later in this process from the shared context, which only the sender uses.
-    zmq.Context.instance().setsockopt(zmq.RCVTIMEO, int(1000 * WEIGHT_SYNC_TIMEOUT_S))
+    # Defaults for sockets made later in this process from the shared context, which only the sender uses. It waits in
+    # `send` for a receiver that never came, in `recv` for one that has gone.
+    for option in (zmq.SNDTIMEO, zmq.RCVTIMEO):
+        zmq.Context.instance().setsockopt(option, int(1000 * WEIGHT_SYNC_TIMEOUT_S))
     zmq.Context.instance().setsockopt(zmq.LINGER, 0)
