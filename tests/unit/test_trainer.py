@@ -164,3 +164,27 @@ def test_last_errors(tmp_path):
 def test_short_names():
     assert short("val-core/dsdr/arithmetic/acc/pass@1") == "dsdr/arithmetic accuracy (pass@1)"
     assert short("val-core/gsm8k/acc/pass@4") == "gsm8k pass@4"
+
+
+def test_all_responses_equal():
+    """Nothing is distinctive: no diversity, no bonus, uniform weights, and a solved group without a signal."""
+    trainer = SimpleNamespace(options=DSDROptions())
+    batch = RolloutBatch(
+        np.array(["p"] * 4, dtype=object), nested(*[[0.0, 1.0]] * 4), [info(1.0, 0, [7])] * 4, torch.ones(4).bool()
+    )
+    scores, _ = DSDRTrainer._score(trainer, batch, {})
+    torch.testing.assert_close(scores.diversity, torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores.weight, torch.full((4,), 0.25))
+    rewards = scores.shaped_reward[:, None]
+    advantages, _ = dsdr_advantage(rewards, torch.ones(4, 1), np.array(["p"] * 4, dtype=object), config={})
+    torch.testing.assert_close(advantages, torch.zeros(4, 1), atol=1e-3, rtol=0)
+
+
+def test_an_empty_response_is_half_way_from_everything():
+    trainer = SimpleNamespace(options=DSDROptions())
+    empty = info(0.0, 0, verdict="no_answer") | {EMBEDDING: np.zeros(8, np.float32)}
+    rows = [info(1.0, 1, [1]), info(1.0, 1, [1]), empty]
+    batch = RolloutBatch(np.array(["p"] * 3, dtype=object), nested([1.0], [1.0], [0.0]), rows, torch.ones(3).bool())
+    scores, _ = DSDRTrainer._score(trainer, batch, {})
+    assert scores.semantic[2] == pytest.approx(0.5) and scores.formula[2] == 0
+    assert scores.semantic[0] == pytest.approx(0.25), "0 from its twin, one half from the empty one"
