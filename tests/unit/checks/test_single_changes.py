@@ -57,11 +57,11 @@ WRONG = [
     ({f"{ROLLOUT}.tensor_model_parallel_size": 2}, "tensor_model_parallel_size is 2", "nnodes (1)", "such as 1"),
     ({ULYSSES: 2}, "ulysses_sequence_parallel_size is 2", "trainer.nnodes (1)", "such as 1"),
     # lengths
-    ({f"{ACTOR}.ppo_max_token_len_per_gpu": 100}, "ppo_max_token_len_per_gpu is 100", "set it to at least 128"),
+    ({f"{ACTOR}.ppo_max_token_len_per_gpu": 90}, "ppo_max_token_len_per_gpu is 90", "set it to at least 96"),
     ({f"{ACTOR}.ppo_max_token_len_per_gpu": None}, "actor.ppo_max_token_len_per_gpu is null", "a whole number"),
-    ({f"{ROLLOUT}.log_prob_max_token_len_per_gpu": 100}, "log_prob_max_token_len_per_gpu is 100", "at least 128"),
-    ({f"{ROLLOUT}.max_model_len": 100}, "rollout.max_model_len is 100", "set it to at least 128"),
-    (UNCHUNKED, "max_num_batched_tokens is 70", "enable_chunked_prefill=false", "set it to at least 128"),
+    ({f"{ROLLOUT}.log_prob_max_token_len_per_gpu": 90}, "log_prob_max_token_len_per_gpu is 90", "at least 96"),
+    ({f"{ROLLOUT}.max_model_len": 90}, "rollout.max_model_len is 90", "set it to at least 96"),
+    (UNCHUNKED, "max_num_batched_tokens is 70", "enable_chunked_prefill=false", "set it to at least 96"),
     # data; more in test_files.py
     ({"data.task": "arithmetics"}, "data.task is 'arithmetics'", "did you mean arithmetic?"),
     ({"data.train_files": "my.parquet"}, "data.train_files is 'my.parquet'", "add data.task=null"),
