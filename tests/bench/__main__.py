@@ -109,7 +109,7 @@ def train(folder: Path, name: str, profile: str, steps: int, algorithm: str) -> 
         now = memory_by_process(started.processes())
         if sum(now.values()) > sum(peak.values()):
             peak = now
-        time.sleep(3)
+        time.sleep(10)  # looking costs time too
     run = started.wait()
     if run.returncode != 0:
         sys.exit(f"{run.output}\n{log_tail(run.folder)}")
