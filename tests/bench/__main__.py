@@ -144,12 +144,15 @@ def plain_tokens_per_second(folder: Path, run: Run) -> float:
     """In a process of its own, with the threads that the FSDP worker has."""
     from omegaconf import OmegaConf
 
+    from dsdr_verl.data import models
+
     config = OmegaConf.load(run.folder / "config.yaml")
     threads = config.ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS
     budget = config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+    model = models.prepare(config.actor_rollout_ref.model.path)
     rollouts = sorted(str(path) for path in (folder / "rollouts").rglob("*.pt"))
     output = subprocess.run(
-        [sys.executable, "-m", "tests.bench.plain", config.actor_rollout_ref.model.path, str(budget), *rollouts],
+        [sys.executable, "-m", "tests.bench.plain", str(model), str(budget), *rollouts],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=True, capture_output=True, text=True, cwd=ROOT,
     ).stdout  # fmt: skip
     print(f"plain: {output}", flush=True)
