@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from dsdr_verl.scoring.latex import last_box, tidy, without_wrappers
+from dsdr_verl.scoring.latex import boxes, last_box, tidy, without_wrappers
 
 TAIL = 4096
 MAX_NUMBER = 128  # characters of what is read as a plain number
@@ -49,6 +50,29 @@ def extract_answer(text: str, require_boxed: bool = False) -> str | None:
         if said:
             return said
     return _last_value(text[-TAIL:])
+
+
+def extract_answers(text: str, require_boxed: bool = False, strict: bool = False) -> list[str]:
+    r"""The final answers of a response, distinct: `extract_answer`'s, or, if `strict`, all that it gives.
+
+    Strict takes every closed `\boxed{}`, every `####` line and every "answer is" for a final answer, in whatever order;
+    without any, what `extract_answer` finds. Empty if there is none, or no box where one is required.
+    """
+    last = extract_answer(text, require_boxed)
+    if last is None:
+        return []
+    stated = list(dict.fromkeys(_stated(text))) if strict else []
+    return stated or [last]
+
+
+def _stated(text: str) -> Iterator[str]:
+    yield from boxes(text)
+    for start in (m.end() for m in re.finditer("####", text)):
+        yield _clip(text[start : start + TAIL].strip().split("\n", 1)[0])
+    for m in _MARKER.finditer(text):
+        said = _sentence(text[m.end() : m.end() + TAIL].strip())
+        if said and r"\boxed" not in said and (_TELLING.search(said) or len(said) == 1):
+            yield said
 
 
 def _clip(text: str) -> str:

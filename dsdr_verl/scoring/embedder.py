@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 
 from dsdr_verl.scoring.options import PACKAGED_MODEL, EmbeddingOptions
+
+REMEMBERED = 8192  # texts whose vectors are kept
+MAX_REMEMBERED_TEXT = 16_384  # characters
 
 
 class Embedder:
     """Responses to unit vectors, by a sentence-transformers model from the local disk.
 
     A response longer than the model's window is cut into windows of `max_seq_length` word pieces. With `long="chunk"`
-    all of them are embedded, and the response's vector is their average weighted by token count; with "truncate" only
-    the first is.
+    all of them are embedded (of more than `max_windows`, that many evenly spaced ones), and the response's vector is
+    their average weighted by token count; with "truncate" only the first is.
 
     Raises:
         FileNotFoundError: the model is not on this machine. Nothing is ever downloaded.
@@ -27,12 +33,20 @@ class Embedder:
         self.options = options or EmbeddingOptions()
         self.model = _load(self.options)
         self.dimension: int = self.model.get_embedding_dimension()
+        self._remembered: LRUCache[str, np.ndarray] = LRUCache(REMEMBERED)
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, D], rows of norm 1; an empty text's row is 0. Equal texts are embedded once, and remembered."""
+        texts = [text.strip() for text in texts]
+        known = {text: self._remembered[text] for text in texts if text in self._remembered}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known |= dict(zip(new, self._encode(new), strict=True))
+        self._remembered.update({text: known[text] for text in new if len(text) <= MAX_REMEMBERED_TEXT})
+        return np.stack([known[text] for text in texts]) if texts else np.empty((0, self.dimension), np.float32)
 
     @torch.inference_mode()
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, D], rows of norm 1; an empty text's row is 0. Equal texts are embedded once."""
-        row = {text: i for i, text in enumerate(dict.fromkeys(text.strip() for text in texts))}
-        windows, row_W = self._windows(list(row))
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        windows, row_W = self._windows(texts)
         z_WD = torch.empty(len(windows), self.dimension)
         by_length = sorted(range(len(windows)), key=lambda w: -len(windows[w]["input_ids"]))
         for start in range(0, len(windows), self.options.batch_size):
@@ -42,11 +56,10 @@ class Embedder:
             z_WD[batch] = self.model(features)["sentence_embedding"].float().cpu()
         special = self.model.tokenizer.num_special_tokens_to_add()
         tokens_W = torch.tensor([float(len(window["input_ids"]) - special) for window in windows])
-        z_RD = torch.zeros(len(row), self.dimension).index_add_(
+        z_RD = torch.zeros(len(texts), self.dimension).index_add_(
             0, torch.tensor(row_W, dtype=torch.long), tokens_W[:, None] * z_WD
         )
-        unit_RD = torch.nn.functional.normalize(z_RD, dim=1)
-        return unit_RD[[row[text.strip()] for text in texts]].numpy()
+        return torch.nn.functional.normalize(z_RD, dim=1).numpy()
 
     def _windows(self, texts: list[str]) -> tuple[list[dict[str, list[int]]], list[int]]:
         """The model's inputs for every window of every text, and which text each window is of."""
@@ -54,15 +67,24 @@ class Embedder:
             return [], []
         tokenizer = self.model.tokenizer
         encoded = tokenizer(
-            texts,
+            [text.encode("utf-8", "replace").decode() for text in texts],  # a lone surrogate is no Unicode
             truncation=True,
             max_length=self.model.max_seq_length,
             return_overflowing_tokens=self.options.long == "chunk",
         )
         names = [name for name in tokenizer.model_input_names if name in encoded]
         count = len(encoded["input_ids"])
-        windows = [{name: encoded[name][w] for name in names} for w in range(count)]
-        return windows, list(encoded.get("overflow_to_sample_mapping", range(count)))
+        rows = list(encoded.get("overflow_to_sample_mapping", range(count)))
+        kept = list(_spread(rows, self.options.max_windows))
+        return [{name: encoded[name][w] for name in names} for w in kept], [rows[w] for w in kept]
+
+
+def _spread(rows: list[int], most: int) -> Iterator[int]:
+    """Positions in `rows` (ascending), evenly spaced ones of a row that occurs more than `most` times."""
+    for _, positions in groupby(range(len(rows)), key=rows.__getitem__):
+        found = list(positions)
+        n = min(len(found), most)
+        yield from (found[i * len(found) // n] for i in range(n))
 
 
 def _load(options: EmbeddingOptions) -> Any:
@@ -78,7 +100,17 @@ def _load(options: EmbeddingOptions) -> Any:
             )
         name = str(Path(spec.origin).parent / "model")
     try:
-        return SentenceTransformer(name, device=options.device, local_files_only=True).eval().requires_grad_(False)
+        return (
+            SentenceTransformer(
+                name,
+                device=options.device,
+                backend=options.backend,
+                model_kwargs={"dtype": options.dtype} if options.backend == "torch" else {},
+                local_files_only=True,
+            )
+            .eval()
+            .requires_grad_(False)
+        )
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"scoring.embedding.model is {name!r}, which is neither a folder with a sentence-transformers model nor in "

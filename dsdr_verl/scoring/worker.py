@@ -1,19 +1,21 @@
-"""What runs in a verifier's child process: math-verify, behind limits that hold whatever it does.
+"""What runs in a worker process of the sandbox: math-verify and sympy, behind limits that hold whatever they do.
 
 What stops model text from running code: math-verify hands only digits, spaces and `+-*/^()` to sympy's `parse_expr`
-(which evaluates), and its LaTeX grammar builds objects without evaluating text. `initialise` does not rely on that:
-here `parse_expr` refuses anything but arithmetic and names, and an audit hook refuses files, processes and sockets.
+(which evaluates), and its LaTeX grammar builds objects without evaluating text. `serve` does not rely on that: here
+`parse_expr` refuses anything but arithmetic and names, and an audit hook refuses files, processes and sockets.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import resource
-import signal
 import sys
+from collections.abc import Callable
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +23,50 @@ import math_verify.parser
 import sympy.parsing.sympy_parser
 from math_verify import parse, verify
 
-GRACE = 1.0  # seconds past the limit after which the kernel ends a process that nobody else has ended
-
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
 _parse_expr = sympy.parsing.sympy_parser.parse_expr
-_timeout = 0.0
 _WARM_UP = ((r"\frac{1}{2}", "0.5"), ("x^2-1", "(x-1)(x+1)"), ("x>3", r"(2,\infty)"), ("y=2x", "x=2y"), ("1+1", "2"))
 
 
-def initialise(timeout: float, memory_mb: int) -> None:
-    """Warms this process up and sets its limits: seconds of wall clock per item, MiB on top of what it then holds."""
-    global _timeout
-    # Python's own handlers wait for the interpreter, and one big-integer operation can hold that for hours.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def warm_up() -> None:
+    """Does the lazy imports of math-verify and sympy, and shuts sympy's evaluating parser off from text."""
     logging.disable(logging.CRITICAL)
     for answer, truth in _WARM_UP:
-        _compare(answer, truth)
+        judge(answer, truth)
     math_verify.parser.parse_expr = sympy.parsing.sympy_parser.parse_expr = _parse_harmless
-    _timeout = timeout
+
+
+def serve(descriptor: int, memory_mb: int) -> None:
+    """Answers questions `[task, *arguments]`, as JSON, until the other end is closed.
+
+    Args:
+        descriptor: of a connected socket.
+        memory_mb: MiB of address space that may be taken on top of what is held now.
+    """
     limit = _address_space() + memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.addaudithook(_refuse_side_effects)
+    connection = Connection(descriptor)
+    connection.send_bytes(b"ready")
+    while True:
+        try:
+            task, *arguments = json.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        connection.send_bytes(json.dumps(TASKS[task](*arguments)).encode())
 
 
 def judge(answer: str, truth: str) -> str:
     """The value of a `Verdict` for an answer that strings and plain numbers could not decide."""
-    # Should the parent die while we are stuck, nobody else would end us.
-    signal.setitimer(signal.ITIMER_REAL, _timeout + GRACE)
     try:
         return _compare(answer, truth)
     except MemoryError:
         return "error"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+TASKS: dict[str, Callable[..., str | None]] = {"judge": judge}
 
 
 def _compare(answer: str, truth: str) -> str:

@@ -24,7 +24,7 @@ def service_processes():
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # and zombies
-            if any(mark in " ".join(process.cmdline()) for mark in ("ScoringActor", "spawn_main")):
+            if any(mark in " ".join(process.cmdline()) for mark in ("ScoringActor", "zygote.serve")):
                 found.add(process.pid)
     return found
 

@@ -22,7 +22,8 @@ def test_short_texts_as_sentence_transformers_has_them(embedder):
 
 def test_rows_do_not_depend_on_the_batch(embedder):
     together = embedder.encode([*SHORT, LONG])
-    alone = np.concatenate([embedder.encode([text]) for text in [*SHORT, LONG]])
+    another = Embedder()  # which remembers nothing
+    alone = np.concatenate([another.encode([text]) for text in [*SHORT, LONG]])
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
@@ -38,8 +39,9 @@ def test_equal_texts_are_embedded_once(embedder, monkeypatch):
     monkeypatch.setattr(
         embedder.model, "forward", lambda features: rows.append(len(features["input_ids"])) or forward(features)
     )
-    z = embedder.encode(["a", "b", "a", "a "])
+    z = embedder.encode(["once", "b", "once", "once "])
     assert sum(rows) == 2
+    assert (embedder.encode(["b", "c"])[0] == z[1]).all() and sum(rows) == 3  # remembered
     assert (z[0] == z[2]).all() and (z[0] == z[3]).all() and (z[0] != z[1]).any()
 
 
@@ -61,6 +63,26 @@ def test_chunks_are_averaged_by_token_count(embedder):
         by_hand += len(chunk) * embedder.model.encode(tokenizer.decode(chunk))
     np.testing.assert_allclose(embedder.encode([LONG])[0], by_hand / np.linalg.norm(by_hand), atol=1e-5)
     assert embedder.encode([LONG])[0] @ embedder.model.encode(LONG) < 0.95
+
+
+def test_of_a_very_long_text_evenly_spaced_windows(embedder):
+    few, text = Embedder(EmbeddingOptions(max_windows=3)), LONG + LONG
+    ids = embedder.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    chunks = [ids[i : i + 254] for i in range(0, len(ids), 254)]
+    assert len(chunks) > 3
+    kept = [chunks[i * len(chunks) // 3] for i in range(3)]
+    by_hand = sum(len(chunk) * embedder.model.encode(embedder.model.tokenizer.decode(chunk)) for chunk in kept)
+    np.testing.assert_allclose(few.encode(["a", text])[1], by_hand / np.linalg.norm(by_hand), atol=1e-5)
+
+
+def test_other_weights_type(embedder):
+    z = Embedder(EmbeddingOptions(dtype="bfloat16")).encode(SHORT)
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(z, embedder.encode(SHORT), atol=0.02)
+
+
+def test_text_that_is_no_unicode(embedder):
+    assert np.linalg.norm(embedder.encode(["\ud800 seven \0"])) == pytest.approx(1, abs=1e-6)
 
 
 def test_weights_are_frozen(embedder):

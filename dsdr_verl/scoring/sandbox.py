@@ -1,0 +1,203 @@
+"""Questions to worker processes that are killed and replaced when one takes too long, too much memory, or dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from weakref import WeakKeyDictionary
+
+import psutil
+
+from dsdr_verl.scoring.options import VerifierOptions
+
+ATTEMPTS = 3  # times that a question is asked whose worker dies under it
+START_S = 60.0  # for a worker to come up
+QUESTIONS_PER_WORKER = 10_000  # then it is replaced, so that nothing it holds on to adds up
+REMEMBERED = 16_384  # answers kept, as the rollouts of a group often ask the same
+MAX_REPLY = 2**20  # bytes
+
+_ZYGOTE = """
+import json, sys
+sys.path[:] = json.loads({path!r})
+from dsdr_verl.scoring import zygote
+zygote.serve({fd}, {memory_mb})
+"""
+
+
+class TimedOut(Exception):
+    """The question took longer than the limit; its worker was killed."""
+
+
+class Died(Exception):
+    """Each worker that was asked died, from want of memory perhaps."""
+
+
+class Closed(RuntimeError):
+    """The sandbox was closed."""
+
+
+class Sandbox:
+    """Workers that run the tasks of `worker.TASKS`, one question at a time each.
+
+    A question that passes `timeout` costs its worker, and nobody else anything. Usable from any thread and any event
+    loop. Equal questions are asked once. The processes start with the first question and end with `close`, or with
+    this process, even if that is killed.
+    """
+
+    def __init__(self, options: VerifierOptions | None = None):
+        self.options = options or VerifierOptions()
+        self._zygote: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._lock = threading.Lock()
+        self._questions: queue.SimpleQueue[tuple[Future[str | None], bytes] | None] = queue.SimpleQueue()
+        self._asked: OrderedDict[tuple[str, ...], Future[str | None]] = OrderedDict()
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self.waiting = 0  # questions with a worker or in line for one
+        self.replaced = 0  # workers killed for a question, or found dead
+
+    async def ask(self, task: str, *arguments: str) -> str | None:
+        """What `worker.TASKS[task](*arguments)` returns.
+
+        Raises:
+            TimedOut, Died: see there.
+            Closed: the sandbox was closed.
+        """
+        slots = self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.options.queue))
+        async with slots:
+            # Shielded: another caller may be waiting for the same.
+            return await asyncio.shield(asyncio.wrap_future(self._ask(task, *arguments)))
+
+    def _ask(self, *question: str) -> Future[str | None]:
+        with self._lock:
+            if self._closed:
+                raise Closed("the sandbox was closed")
+            if question in self._asked:
+                self._asked.move_to_end(question)
+                return self._asked[question]
+            future: Future[str | None] = Future()
+            self._asked[question] = future
+            if len(self._asked) > REMEMBERED:
+                self._asked.popitem(last=False)
+            self.waiting += 1
+            if not self._threads:
+                self._threads = [
+                    threading.Thread(target=self._work, args=(str(number),), daemon=True, name=f"sandbox-{number}")
+                    for number in range(self.options.workers)
+                ]
+                for thread in self._threads:
+                    thread.start()
+            future.add_done_callback(lambda _: self._settle(question, future))
+            self._questions.put((future, json.dumps(question).encode()))
+        return future
+
+    def _settle(self, question: tuple[str, ...], future: Future[str | None]) -> None:
+        with self._lock:
+            self.waiting -= 1
+            if future.exception() is not None and self._asked.get(question) is future:
+                del self._asked[question]  # it may go better another time
+
+    # ------------------------------------------------------------------------------- a thread for each worker
+
+    def _work(self, number: str) -> None:
+        connection, asked = None, 0
+        while (item := self._questions.get()) is not None:
+            future, question = item
+            for attempt in range(ATTEMPTS):
+                try:
+                    if connection is None:
+                        connection, asked = self._fork(number), 0
+                    connection.send_bytes(question)
+                    if not connection.poll(self.options.timeout):
+                        raise TimedOut
+                    future.set_result(json.loads(connection.recv_bytes(MAX_REPLY)))
+                    asked += 1
+                    if asked < QUESTIONS_PER_WORKER:
+                        break
+                except TimedOut as error:
+                    future.set_exception(error)
+                except (OSError, EOFError, ValueError) as error:
+                    if self._closed:
+                        future.set_exception(Closed("the sandbox was closed"))
+                    elif attempt == ATTEMPTS - 1:
+                        future.set_exception(Died(f"{ATTEMPTS} workers died of one question, the last by {error!r}"))
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                    self._kill(number)
+                if future.done():
+                    break
+        if connection is not None:
+            connection.close()
+
+    def _fork(self, number: str) -> Connection:
+        """A connection to a new worker, which has said that it is ready."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._order(f"fork {number}", theirs.fileno())
+        connection = Connection(ours.detach())
+        try:
+            if not connection.poll(START_S):
+                raise TimeoutError(f"a worker process did not come up in {START_S} s")
+            connection.recv_bytes(MAX_REPLY)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _kill(self, number: str) -> None:
+        self.replaced += 1
+        with contextlib.suppress(OSError):  # no zygote, no workers
+            self._order(f"kill {number}")
+
+    def _order(self, order: str, *descriptors: int) -> None:
+        with self._lock:
+            if self._closed:
+                raise ConnectionAbortedError("the sandbox was closed")
+            if self._zygote is None or self._zygote[0].poll() is not None:
+                self._zygote = _start_zygote(self.options.memory_mb)
+            socket.send_fds(self._zygote[1], [order.encode()], descriptors)
+
+    def processes(self) -> list[psutil.Process]:
+        """The zygote, whose children are the workers; empty before the first question."""
+        with self._lock:
+            return [psutil.Process(self._zygote[0].pid)] if self._zygote else []
+
+    def close(self) -> None:
+        """Kills the processes; callers under way get `Closed`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            process, control = zygote
+            control.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for _ in self._threads:
+            self._questions.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+def _start_zygote(memory_mb: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    code = _ZYGOTE.format(path=json.dumps(sys.path), fd=theirs.fileno(), memory_mb=memory_mb)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    return process, ours
