@@ -19,13 +19,24 @@ _REPLACED = {
     "neq": r"\ne",
     "lbrace": r"\{",
     "rbrace": r"\}",
+    "langle": "(",
+    "rangle": ")",
+    "varnothing": r"\emptyset",
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)|~", re.DOTALL)
 _NULL_DELIMITER = re.compile(r"\\(?:left|right)\s?\.")
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div "}
-    | {"π": r"\pi ", "∞": r"\infty ", "，": ",", "（": "(", "）": ")"}
+    | {"π": r"\pi ", "∞": r"\infty ", "，": ",", "（": "(", "）": ")", "⁄": "/", "±": r"\pm ", "°": r"^\circ "}
+    | {"∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "⟨": "(", "⟩": ")"}
+    | {
+        character: f"\\frac{{{over}}}{{{under}}}"
+        for character, over, under in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)
+    }
 )
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ", "0123456789-+nx")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ]+")
+_ROOT = re.compile(r"√(?: ?(\d+|[A-Za-z])| ?\(([^()√]*)\))")
 _SHORT_FRACTION = re.compile(r"\\frac ?(\d) ?(\d)")
 _IDLE_SPACE = re.compile(r" (?:(?<=[A-Za-z] )(?![A-Za-z])|(?<=\d )(?!\d)|(?<![A-Za-z\d] ))")
 
@@ -35,6 +46,8 @@ def tidy(text: str) -> str:
 
     A space is kept only where it parts two letters (`\pi r`, `x y`) or two digits (`1 1/2`).
     """
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text)
     text = _NULL_DELIMITER.sub("", text.translate(_CHARACTERS)).replace("{,}", ",")
     text = _COMMAND.sub(lambda m: _REPLACED.get(m[1], m[0]) if m[1] else " ", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", " ".join(text.split()))
@@ -58,6 +71,11 @@ def boxes(text: str) -> list[str]:
             found.append(text[start:end].strip())
         inside = start
     return found
+
+
+def has_open_box(text: str) -> bool:
+    r"""Whether a `\boxed{` is never closed."""
+    return text.count(r"\boxed{") > sum(1 for _ in _groups(text, _BOX))
 
 
 def _boxes(text: str) -> Iterator[tuple[int, int]]:

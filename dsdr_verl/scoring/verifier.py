@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
-from dsdr_verl.scoring.answers import decide, extract_answers, normalize_answer, unwrap
+from dsdr_verl.scoring.answers import extract_answers
+from dsdr_verl.scoring.equality import compare
 from dsdr_verl.scoring.off_loop import off_loop_if_long
 from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.sandbox import Died, Sandbox, TimedOut
@@ -30,8 +31,8 @@ class Verdict(str, Enum):
 class Verifier:
     """Verdicts from math-verify in a sandbox of killable processes.
 
-    What strings and plain numbers can decide (`answers.decide`) never reaches a process. Usable from any thread and any
-    event loop.
+    What strings and plain numbers can decide (`equality.compare`) never reaches a process. Usable from any thread and
+    any event loop.
     """
 
     def __init__(self, options: VerifierOptions | None = None):
@@ -99,14 +100,13 @@ class Verifier:
             truth = (extract_answers(truth) or [truth])[-1]
         if not truth.strip() or len(truth) > MAX_ANSWER:
             return Verdict.error
-        wanted = normalize_answer(truth)
-        undecided = []
+        undecided: list[tuple[str, str]] = []
         for answer in answers:
-            decided = decide(normalize_answer(answer), wanted)
-            if decided is False:
+            same = compare(answer, truth)
+            if same is False:
                 return Verdict.incorrect
-            if decided is None:
-                undecided.append((unwrap(answer), unwrap(truth)))
+            if same is not True:
+                undecided += same
         return undecided or Verdict.correct
 
     async def _judge(self, answer: str, truth: str) -> Verdict:

@@ -14,14 +14,16 @@ import re
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import math_verify.parser
+import sympy
 import sympy.parsing.sympy_parser
-from math_verify import parse, verify
+from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
@@ -70,17 +72,35 @@ TASKS: dict[str, Callable[..., str | None]] = {"judge": judge}
 
 
 def _compare(answer: str, truth: str) -> str:
-    if not (wanted := _parse_truth(truth)):
+    wanted = _parse_truth(truth)
+    if not wanted:
         return "error"
     found = _parse(answer)
+    if not any(isinstance(item, sympy.Basic | sympy.MatrixBase) for item in found):
+        return "unparsable"
+    return "correct" if _same(wanted, found) else "incorrect"
+
+
+def _same(wanted: list[Any], found: list[Any]) -> bool:
+    if _verify(wanted, found) or (isinstance(wanted[0], _RELATION) and _verify(found, wanted)):  # (2,∞) for x>2
+        return True
+    exactly = [_rationalised(item) for item in wanted], [_rationalised(item) for item in found]
+    return exactly != (wanted, found) and _verify(*exactly)
+
+
+def _verify(wanted: list[Any], found: list[Any]) -> bool:
     try:
-        if verify(wanted, found, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True):
-            return "correct"
+        return verify(wanted, found, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
     except MemoryError:
         raise
     except Exception:
-        return "incorrect"
-    return "unparsable" if all(isinstance(item, str) for item in found) else "incorrect"
+        return False
+
+
+def _rationalised(item: Any) -> Any:
+    """Without floats, whose rounding math-verify takes at its word."""
+    floats = item.atoms(sympy.Float) if isinstance(item, sympy.Basic) else None
+    return item.xreplace({x: sympy.Rational(str(x)) for x in floats}) if floats else item
 
 
 @lru_cache(maxsize=4096)
@@ -91,11 +111,41 @@ def _parse_truth(truth: str) -> list[Any]:
 def _parse(answer: str) -> list[Any]:
     """sympy objects, and the text as it stands where it is no mathematics; empty if not even that."""
     try:
-        return parse(r"\boxed{" + answer.replace("**", "^") + "}", parsing_timeout=None, raise_on_error=True)
+        parts = answer.split(r"\lor")
+        if len(parts) > 1:
+            return _either(parts)
+        text = _DEGREES.sub(r"{\\frac{\1\\pi}{180}}", answer.replace("**", "^"))
+        items = parse(r"\boxed{" + text + "}", _EXTRACTION, parsing_timeout=None, raise_on_error=True)
+        return [_with_imaginary_unit(item) for item in items]
     except MemoryError:
         raise
     except Exception:  # RecursionError too: an answer too deep to parse
         return []
+
+
+def _either(parts: list[str]) -> list[Any]:
+    """One set: of the solutions of inequalities, or of the alternatives themselves."""
+    items = [next(item for item in _parse(part) if isinstance(item, sympy.Basic)) for part in parts]
+    if all(isinstance(item, _RELATION) for item in items):
+        return [sympy.Union(*(item.as_set() for item in items))]
+    return [sympy.FiniteSet(*items)]
+
+
+def _with_imaginary_unit(item: Any) -> Any:
+    """math-verify leaves i a symbol, so that i^2 is not -1."""
+    if not isinstance(item, sympy.Expr) or item.has(sympy.Sum, sympy.Product):
+        return item
+    item = item.xreplace({x: sympy.I for x in item.free_symbols if x.name == "i"})
+    return sympy.expand_complex(item.doit()) if item.has(sympy.I) else item
+
+
+# Not its own way with units, which takes the variables of 2ab for one.
+_EXTRACTION = (
+    LatexExtractionConfig(normalization_config=replace(LatexExtractionConfig().normalization_config, units=False)),
+    ExprExtractionConfig(),
+)
+_RELATION = sympy.core.relational.Relational | sympy.And
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\{?\\circ\}?")
 
 
 def _parse_harmless(text: str, *args: Any, **kwargs: Any) -> Any:

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import re
 import time
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
 from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
@@ -46,7 +49,10 @@ def eventually(condition, seconds=10.0):
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace="scoring")
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, namespace="scoring",
+        _system_config={"metrics_report_interval_ms": 1000},
+    )  # fmt: skip
     yield
     ray.shutdown()
 
@@ -133,6 +139,26 @@ def test_a_stuck_answer_delays_nobody(client):
     assert asyncio.run(run()) == ["timeout", "timeout"]
 
 
+def test_rays_metrics_show_verdicts_latency_and_queues(client):
+    """What Prometheus, and so the dashboard, reads from this node."""
+    asyncio.run(score_all(client))
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+    def shown():
+        with urlopen(address, timeout=10) as page:
+            text = page.read().decode()
+        return all(
+            re.search(rf"ray_dsdr_scoring_{name}", text)
+            for name in (
+                'verdicts(_total)?{[^}]*verdict="correct"', 'seconds_bucket{[^}]*part="embed"',
+                'seconds_count{[^}]*part="all"', 'in_flight{[^}]*part="verifying"', "workers_replaced{",
+            )
+        )  # fmt: skip
+
+    eventually(shown, seconds=30.0)
+
+
 def test_close_leaves_no_actor_and_no_process(client):
     client.close()
     with pytest.raises(ValueError):
@@ -159,3 +185,27 @@ def test_ray_shutdown_leaves_no_process():
     time.sleep(0.3)
     ray.shutdown()
     eventually(lambda: not any(map(runs, mine)))
+
+
+def test_actors_spread_over_the_nodes_and_survive_the_loss_of_one(expected):
+    ray.shutdown()  # the module's cluster
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        lost = cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False, namespace="scoring")
+        client = ScoringClient.connect(OPTIONS)
+        asyncio.run(client.ready())
+        node = [actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for actor in client._actors]
+        assert len(set(ray.get(node))) == 2
+
+        async def run():
+            work = asyncio.create_task(score_all(client))
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(cluster.remove_node, lost, allow_graceful=False)
+            return await work
+
+        same(asyncio.run(run()), expected)
+        client.close()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

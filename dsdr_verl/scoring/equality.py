@@ -1,0 +1,190 @@
+"""Whether two answers are the same, as far as strings and plain numbers tell; the rest is left to algebra.
+
+Every function is linear in its text.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from dsdr_verl.scoring.answers import unwrap
+from dsdr_verl.scoring.latex import tidy, without_wrappers
+from dsdr_verl.scoring.units import Unit, agree, split_unit
+
+MAX_NUMBER = 128  # characters of what is read as a plain number
+
+
+def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
+    r"""Whether `answer` is `truth`; or, if that takes algebra, the (answer, truth) pairs that must all be equal.
+
+    Read as a person would, and so that hedging earns nothing:
+    - A unit in one of them is passed over, in both it must agree. `$`, `\text{}`, spacing, spelling do not count.
+    - A truth in words is matched as words, whatever the case: algebra would take "cat" for c·a·t and so for "act".
+    - A truth that is one capital letter is a choice: "(B)", "B. 12" and "Option B" are B, "A or B" is not.
+    - Of a chain a = b = c, all sides must be right but a first that only names what is sought.
+    """
+    if spell(answer) == spell(truth):
+        return True
+    (answer, unit), (truth, wanted) = split_unit(_opened(answer)), split_unit(_opened(truth))
+    if not agree(unit, wanted):
+        return False
+    answer, truth = _percent(spell(answer), unit), _percent(spell(truth), wanted)
+    for decide in (_as_text, _as_numbers, _as_choice, _as_words, _as_ratio):
+        if (decided := decide(answer, truth)) is not None:
+            return decided
+    return [(side, truth) for side in _sides(answer, truth)]
+
+
+def _opened(answer: str) -> str:
+    return unwrap(_HIDDEN.sub("", answer))
+
+
+def _percent(answer: str, unit: Unit | None) -> str:
+    return answer + "%" if unit and ("percent", 1) in unit.known else answer
+
+
+def spell(answer: str) -> str:
+    r"""One spelling for what reads the same: no wrappers, idle space, `\text{}`; a row of answers parted by commas."""
+    answer = without_wrappers(_opened(answer)).replace(r"\%", "%")
+    if r"\begin" not in answer:
+        answer = answer.replace(r"\\", ",")
+    answer = _AND_FRACTION.sub(r"\1 ", answer)
+    answer = _OR.sub(r"\\lor ", _AND.sub(",", answer))
+    answer = _RATIO_TO.sub(r"\1:\2", tidy(answer)).rstrip(".,;:")
+    if (start := _SET_OF.match(answer)) and answer.endswith(r"\}") and _INEQUALITY.search(answer):
+        answer = answer[start.end() : -2]
+    return _REVERSED.sub(r"\1", answer)
+
+
+_HIDDEN = re.compile(r"\\(?:[hv]?phantom|textcolor|color|label|tag)\s?\{[^{}]*\}")
+_OR = re.compile(r"(?<![A-Za-z\\]),? ?\bor\b(?= |\\|$|\d)|\\(?:lor|vee)(?![A-Za-z])")
+_AND = re.compile(r",? \band\b(?= |\\|$|\d)|\\land(?![A-Za-z])")
+_AND_FRACTION = re.compile(r"(\d) {0,4}\band\b {0,4}(?=\\[dt]?frac|\d+/\d)")
+_RATIO_TO = re.compile(r"^(\d+) ?to ?(\d+)$")
+_SET_OF = re.compile(r"^\\\{[A-Za-z](?:\\in\\mathbb\{?R\}?)?(?:\\mid ?|\||:)")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
+_REVERSED = re.compile(r"^(-?[\d.]+)=([A-Za-z])$")
+
+
+def _as_text(answer: str, truth: str) -> bool | None:
+    if answer == truth:
+        return True
+    if not answer or (_DENIES.search(answer) and not _DENIES.search(truth)) or _REMARK.search(answer):
+        return False
+    return None
+
+
+_DENIES = re.compile(r"\\(?:ne|neq|not|neg|lnot)(?![A-Za-z])|≠|!=")
+_REMARK = re.compile(r"%(?![,\])}\s]|$)")  # what follows is a comment to LaTeX
+
+
+def _as_numbers(answer: str, truth: str) -> bool | None:
+    a, t = read_number(answer), read_number(truth)
+    return same_number(a, t) if a and t else None
+
+
+def _as_choice(answer: str, truth: str) -> bool | None:
+    if not (wanted := _CHOICE.fullmatch(truth)):
+        return None
+    if len(answer) == 1:
+        return answer.upper() == wanted[1]
+    chosen = _CHOSEN.fullmatch(answer)
+    return chosen[1] == wanted[1] and not _OTHER_CHOICE.search(chosen[2] or "") if chosen else None
+
+
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOSEN = re.compile(r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)? ?\(?([A-J])(?:[).:](.*)|)", re.DOTALL)
+_OTHER_CHOICE = re.compile(r"\\lor|(?<![A-Za-z])[A-J](?![A-Za-z])")
+
+
+def _as_words(answer: str, truth: str) -> bool | None:
+    if _WORDS.fullmatch(truth) and re.search("[A-Za-z]{3}", truth) and not _MATH_WORD.search(truth):
+        return answer.casefold() == truth.casefold()
+    return None
+
+
+_WORDS = re.compile(r"[A-Za-z][A-Za-z '\-]*")
+_MATH_WORD = re.compile(r"sin|cos|tan|log|exp|sqrt|\b(?:ln|infty|infinity|pi)\b", re.IGNORECASE)
+
+
+def _as_ratio(answer: str, truth: str) -> bool | None:
+    return answer == truth if _RATIO.fullmatch(answer) and _RATIO.fullmatch(truth) else None
+
+
+_RATIO = re.compile(r"[\d.]+(?::[\d.]+)+")
+
+
+def _sides(answer: str, truth: str) -> list[str]:
+    sides = answer.split("=")
+    if len(sides) < 3 or "=" in truth or "," in answer or r"\lor" in answer:
+        return [answer]
+    return sides[1:] if _NAME.fullmatch(sides[0]) else sides
+
+
+_NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z\d,]*\))?'?")
+
+
+class Number(NamedTuple):
+    value: Fraction
+    is_decimal: bool = False
+    is_percent: bool = False
+
+
+_NUMBER = re.compile(r"(.*?)(?:\\(?:times|cdot)10\^(?:\{([-+]?\d{1,2})\}|(\d)))? ?([a-z]{5,8})?(%?)", re.ASCII)
+_MAGNITUDES = {"": 1, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DECIMAL = re.compile(
+    rf"({_INTEGER}?)(?:\.(\d*)(?:\\(?:overline|bar)\{{(\d+)\}})?)?(?:[eE]([-+]?\d{{1,2}}))?", re.ASCII
+)
+_FRACTION = re.compile(r"(?:(\d+) ?)??(?:\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}|(?<!\d)(\d+)/(\d+))", re.ASCII)
+
+
+def read_number(text: str) -> Number | None:
+    r"""The value of a plain number as `spell` leaves it, None for all else.
+
+    An integer, with thousands separators or not; a decimal, with exponent or repeating digits perhaps; `a/b`,
+    `\frac{a}{b}`, a mixed number. Each may be times a power of ten, "million" or the like, and a percentage.
+    """
+    if len(text) > MAX_NUMBER:
+        return None
+    figure, power, digit, magnitude, percent = (
+        _NUMBER.fullmatch(text).groups() if "\n" not in text else (text, *[""] * 4)
+    )
+    sign = -1 if figure[:1] == "-" else 1
+    value = _read_figure(figure.removeprefix("-").removeprefix("+"))
+    if value is None or (magnitude or "") not in _MAGNITUDES:
+        return None
+    exponent = int(power or digit or 0)
+    value *= sign * _MAGNITUDES[magnitude or ""] * Fraction(10) ** exponent
+    return Number(value, "." in text or "e" in figure.lower() or exponent < 0, bool(percent))
+
+
+def _read_figure(text: str) -> Fraction | None:
+    if (m := _DECIMAL.fullmatch(text)) and (m[1] or m[2] or m[3]):
+        whole, decimals, repeating, exponent = m.groups()
+        decimals = decimals or ""
+        value = Fraction(int(re.sub("[, ]", "", whole or "0") + decimals), 10 ** len(decimals))
+        if repeating:
+            value += Fraction(int(repeating), 10 ** len(decimals) * (10 ** len(repeating) - 1))
+        return value * Fraction(10) ** int(exponent or 0)
+    if m := _FRACTION.fullmatch(text):
+        whole, *parts = m.groups()
+        over, under = (int(part) for part in parts if part is not None)
+        return int(whole or 0) + Fraction(over, under) if under else None
+    return None
+
+
+def same_number(answer: Number, truth: Number) -> bool:
+    """Exact for integers and fractions. With a decimal on either side: equal when rounded to six places, as
+    math-verify has it, and within 1e-4 of each other, so that small decimals keep their meaning. A percentage stands
+    for its figure and for its value: 50% equals 50 and 1/2.
+    """
+    readings = {answer.value, answer.value / 100} if answer.is_percent and not truth.is_percent else {answer.value}
+    targets = {truth.value, truth.value / 100} if truth.is_percent and not answer.is_percent else {truth.value}
+    if readings & targets:
+        return True
+    if not (answer.is_decimal or truth.is_decimal):
+        return False
+    return any(round(a, 6) == round(t, 6) and abs(a - t) <= abs(t) / 10_000 for a in readings for t in targets)
