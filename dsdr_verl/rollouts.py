@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from dsdr_verl.algorithm.advantage import group_advantage
+from dsdr_verl.algorithm.diversity import formula_pairs
 from dsdr_verl.algorithm.groups import group_index
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics, score_groups
@@ -115,12 +116,13 @@ class ScoringJob:
         acc_B = torch.tensor([score.acc for score in scores], dtype=torch.float64)
         rewards = self.rollouts.rewards
         reward_B = acc_B if rewards is None else torch.tensor(rewards, dtype=torch.float64)[whole_B]
+        row_F, formula_F = formula_pairs([score.formula_ids for score in scores])
         groups = score_groups(
             reward_B=reward_B,
             correct_B=acc_B > 0,
             embedding_BD=torch.from_numpy(np.stack([score.embedding for score in scores])),
-            row_F=torch.repeat_interleave(torch.tensor([score.n_formulas for score in scores])),
-            formula_F=torch.from_numpy(np.concatenate([score.formula_ids for score in scores])),
+            row_F=row_F,
+            formula_F=formula_F,
             group_B=group_B,
             valid_B=torch.ones_like(group_B, dtype=torch.bool),
             options=dsdr,

@@ -1,5 +1,8 @@
 """Global diversity (§3.2.1): how unlike the rest of its group a rollout is, in meaning and in formulas."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,6 +87,13 @@ def formula_diversity(row_F: Tensor, formula_F: Tensor, group_B: Tensor, valid_B
     I_F = (holders[where_F] == 1).double()  # Eq. 7
     size_B = segment_sum(torch.ones_like(I_F), row_F, B)
     return (segment_sum(I_F, row_F, B) / size_B.clamp(min=1)).float()
+
+
+def formula_pairs(formula_ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Every (rollout, formula) pair, as `row_F` and `formula_F` int64 [F], from the ids int64 of each rollout."""
+    row_F = torch.repeat_interleave(torch.tensor([len(ids) for ids in formula_ids], dtype=torch.long))
+    formula_F = np.concatenate([np.empty(0, np.int64), *formula_ids]).astype(np.int64)
+    return row_F, torch.from_numpy(formula_F)
 
 
 def combined_diversity(D_emb_B: Tensor, D_eq_B: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ import sympy
 import sympy.parsing.sympy_parser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+from dsdr_verl.scoring.canonical import canonical
+
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
 _parse_expr = sympy.parsing.sympy_parser.parse_expr
@@ -36,6 +38,7 @@ def warm_up() -> None:
     logging.disable(logging.CRITICAL)
     for answer, truth in _WARM_UP:
         judge(answer, truth)
+        canonical(answer)
     math_verify.parser.parse_expr = sympy.parsing.sympy_parser.parse_expr = _parse_harmless
 
 
@@ -68,7 +71,7 @@ def judge(answer: str, truth: str) -> str:
         return "error"
 
 
-TASKS: dict[str, Callable[..., str | None]] = {"judge": judge}
+TASKS: dict[str, Callable[..., str | None]] = {"judge": judge, "canonical": canonical}
 
 
 def _compare(answer: str, truth: str) -> str:

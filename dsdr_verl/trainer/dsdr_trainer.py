@@ -13,10 +13,12 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 
+from dsdr_verl.algorithm.diversity import formula_pairs
 from dsdr_verl.algorithm.groups import group_index
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics, score_groups
 from dsdr_verl.evaluation.passk import validation_metrics
+from dsdr_verl.scoring.verifier import Verdict
 from dsdr_verl.trainer import queue
 from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
@@ -89,13 +91,13 @@ class DSDRTrainer(PPOTrainerSync):
         info, valid_B = rollouts.reward_extra_info, rollouts.valid_B
         group_B, _ = group_index(rollouts.uid)
         correct_B = torch.tensor([row["acc"] > 0 for row in info]) & valid_B
-        formulas = [np.asarray(row[FORMULAS], dtype=np.int64) for row in info]
+        row_F, formula_F = formula_pairs([np.asarray(row[FORMULAS], dtype=np.int64) for row in info])
         scores = score_groups(
             reward_B=torch.stack([row.sum() for row in rollouts.rm_scores.unbind()]),
             correct_B=correct_B,
             embedding_BD=torch.from_numpy(np.stack([np.asarray(row[EMBEDDING], np.float32) for row in info])),
-            row_F=torch.repeat_interleave(torch.arange(len(info)), torch.tensor([len(ids) for ids in formulas])),
-            formula_F=torch.from_numpy(np.concatenate(formulas)),
+            row_F=row_F,
+            formula_F=formula_F,
             group_B=group_B,
             valid_B=valid_B,
             options=self.options,
@@ -128,16 +130,13 @@ class DSDRTrainer(PPOTrainerSync):
         self.events.send("checkpoint", step=self.global_steps)
 
 
-VERDICTS = ("correct", "incorrect", "no_answer", "unparsable", "timeout", "error")
-
-
 def scoring_metrics(info: list[dict]) -> dict[str, float]:
     """Shares of verdicts, and seconds of scoring off the critical path (summed and slowest, over the rollouts)."""
     seconds = [row["dsdr_seconds"] for row in info] or [0.0]
     verdicts = [row["verdict"] for row in info]
     return {
         "dsdr/pass_rate": float(np.mean([row["acc"] for row in info] or [0.0])),
-        **{f"dsdr/verdict/{name}": verdicts.count(name) / max(len(info), 1) for name in VERDICTS},
+        **{f"dsdr/verdict/{v.value}": verdicts.count(v.value) / max(len(info), 1) for v in Verdict},
         "dsdr/truncated": float(np.mean([row["truncated"] for row in info] or [0.0])),
         "dsdr/scoring/off_path_seconds": float(np.sum(seconds)),
         "dsdr/scoring/slowest_seconds": float(np.max(seconds)),

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from dsdr_verl.scoring.formulas import formula_ids
-from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
+from dsdr_verl.scoring.options import EmbeddingOptions, FormulaOptions, ScoringOptions, VerifierOptions
 from dsdr_verl.scoring.scorer import Scorer
 
 OPTIONS = ScoringOptions(verifier=VerifierOptions(timeout=2.0), embedding=EmbeddingOptions(max_wait_ms=1, batch_size=8))
@@ -106,3 +106,20 @@ def test_close_leaves_no_process():
     asyncio.run(run())
     left = set(psutil.Process().children(recursive=True)) - before
     assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def test_symbolic_formulas():
+    """2x+2=4 and x+1=2 are one formula to algebra; what cannot be read, or hangs, stands for itself."""
+    options = ScoringOptions(formulas=FormulaOptions("symbolic"), verifier=VerifierOptions(timeout=1.0))
+
+    async def run():
+        scorer = Scorer(options)
+        try:
+            texts = ("$2x+2=4$", "so $x+1=2$ and $4=2+2x$", "$x+1=3$", r"$\unreadable{?}$, $x+1=2$")
+            return [set(score.formula_ids) for score in [await scorer.score(text, "1") for text in texts]]
+        finally:
+            await scorer.close()
+
+    first, same, other, odd = asyncio.run(run())
+    assert first == same and len(first) == 1 and not first & other
+    assert first < odd and len(odd) == 2
