@@ -14,7 +14,9 @@ from dsdr_verl.scoring.latex import boxes, has_open_box, last_box
 
 TAIL = 4096
 
-_MARKER = re.compile(r"(?:answer|correct (?:option|choice))\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE)
+_MARKER = re.compile(
+    r"(?:answer|(?:correct|right|best) (?:option|choice))\*{0,2}\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE
+)
 _DENIED = re.compile(r"\b(?:not|never|wrong|incorrect|cannot|isn't|can't)\b", re.IGNORECASE)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+([\w.]+)")
 # A `$` that is spaced on one side only, comes after an operator or before a digit is a dollar sign.
@@ -29,6 +31,8 @@ _NUMBER = re.compile(
     r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d+|(?<=\d)|\.\d+)(?:/\d+)?(?!\d|st\b|nd\b|rd\b|th\b)\s?\\?%?",
     re.ASCII,
 )
+_CHOICE_LINE = re.compile(r"\**\(?([A-J])\)?\**\.?\**")
+_UNFINISHED = re.compile(r"[,:;]$|\d[^\d\s]*(?: [A-Za-z]+){3,50}$")
 _FULL_STOP = re.compile(r"[.?!]\s")
 _TRAILING = re.compile(r"(?:\\[,;:! ]|[ .,;:]){1,16}$")
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
@@ -119,7 +123,10 @@ def _last_value(tail: str) -> str | None:
     for line in reversed(lines):
         if value := _value_of_line(_CLOSING.sub("", line)):
             return value
-    return _last_number(lines[-1]) if lines else None
+    if not lines:
+        return None
+    choice = _CHOICE_LINE.fullmatch(lines[-1].strip())
+    return choice[1] if choice else _last_number(lines[-1])
 
 
 def _value_of_line(line: str) -> str | None:
@@ -138,8 +145,9 @@ def _value_of_line(line: str) -> str | None:
 
 
 def _last_number(line: str) -> str | None:
-    sentence = _FULL_STOP.split(line.rstrip().rstrip("."))[-1]
-    if sentence.rstrip("* ").endswith(":") or _DENIED.search(sentence):
+    line = line.rstrip()
+    sentence = _FULL_STOP.split(line.rstrip("."))[-1]
+    if _UNFINISHED.search(line) or _DENIED.search(sentence):
         return None
     numbers = _NUMBER.findall(sentence)
     return numbers[-1].strip() if numbers else None

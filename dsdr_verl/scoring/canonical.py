@@ -62,7 +62,7 @@ def canonical(formula: str) -> str | None:
     """A text that two formulas have in common if they say the same, up to cheap algebra.
 
     Args:
-        formula: as `formulas.normalize` leaves it.
+        formula: as `normalize.normalize` leaves it.
 
     Returns:
         None if it cannot be read or might take long: then the formula stands for itself.

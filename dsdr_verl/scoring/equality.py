@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dsdr_verl.scoring.answers import unwrap
 from dsdr_verl.scoring.latex import tidy, without_wrappers
-from dsdr_verl.scoring.units import Unit, agree, split_unit
+from dsdr_verl.scoring.units import Unit, agree, read_unit, split_unit
 
 MAX_NUMBER = 128  # characters of what is read as a plain number
 
@@ -28,7 +28,7 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
     if spell(answer) == spell(truth):
         return True
     (answer, unit), (truth, wanted) = split_unit(_opened(answer)), split_unit(_opened(truth))
-    if not agree(unit, wanted):
+    if not agree(unit or _percent_sign(answer), wanted or _percent_sign(truth)):
         return False
     answer, truth = _percent(spell(answer), unit), _percent(spell(truth), wanted)
     for decide in (_as_text, _as_numbers, _as_choice, _as_words, _as_ratio):
@@ -39,6 +39,10 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
 
 def _opened(answer: str) -> str:
     return unwrap(_HIDDEN.sub("", answer))
+
+
+def _percent_sign(answer: str) -> Unit | None:
+    return read_unit("%") if answer.endswith("%") else None
 
 
 def _percent(answer: str, unit: Unit | None) -> str:
@@ -64,7 +68,7 @@ _AND = re.compile(r",? \band\b(?= |\\|$|\d)|\\land(?![A-Za-z])")
 _AND_FRACTION = re.compile(r"(\d) {0,4}\band\b {0,4}(?=\\[dt]?frac|\d+/\d)")
 _RATIO_TO = re.compile(r"^(\d+) ?to ?(\d+)$")
 _SET_OF = re.compile(r"^\\\{[A-Za-z](?:\\in\\mathbb\{?R\}?)?(?:\\mid ?|\||:)")
-_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
+_INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _REVERSED = re.compile(r"^(-?[\d.]+)=([A-Za-z])$")
 
 

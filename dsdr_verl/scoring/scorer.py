@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable
@@ -20,6 +21,7 @@ from dsdr_verl.scoring.sandbox import Died, TimedOut
 from dsdr_verl.scoring.verifier import Verdict, Verifier
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 PARTS = ("verify", "embed", "formulas")
 
 
@@ -127,12 +129,16 @@ class Scorer:
         self.seconds[part] += seconds
 
     async def _formulas(self, response: str) -> list[int]:
-        notion = self.options.formulas.notion
-        if notion != "symbolic":
-            return formula_ids(await off_loop_if_long(extract_formulas, response, notion))
-        formulas = await off_loop_if_long(extract_formulas, response)
-        canonical = await asyncio.gather(*map(self._canonical, formulas))
-        return formula_ids(list(dict.fromkeys(canonical)))
+        symbolic = self.options.formulas.notion == "symbolic"
+        notion = "normalized" if symbolic else self.options.formulas.notion
+        try:
+            formulas = await off_loop_if_long(extract_formulas, response, notion)
+        except Exception:  # ours, not the response's: it must not end the run either
+            log.exception("the formulas of a response of %d characters could not be read", len(response))
+            formulas = []
+        if symbolic:
+            formulas = list(dict.fromkeys(await asyncio.gather(*map(self._canonical, formulas))))
+        return formula_ids(formulas)
 
     async def _canonical(self, formula: str) -> str:
         """The formula's symbolic form; the formula itself where that takes too long or is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from dsdr_verl.scoring.equality import compare
 from dsdr_verl.scoring.off_loop import off_loop_if_long
 from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.sandbox import Died, Sandbox, TimedOut
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWER = 4096  # characters; a longer answer is unparsable
 
@@ -63,7 +66,11 @@ class Verifier:
         Raises:
             RuntimeError: the verifier was closed.
         """
-        seen = await off_loop_if_long(self._look, response, ground_truth)
+        try:
+            seen = await off_loop_if_long(self._look, response, ground_truth)
+        except Exception:  # ours, not the response's: it must not end the run either
+            log.exception("the answer of a response of %d characters could not be read", len(response))
+            seen = Verdict.error
         if isinstance(seen, Verdict):
             self.counts["decided_early"] += 1
             verdict = seen

@@ -85,8 +85,10 @@ def _compare(answer: str, truth: str) -> str:
 
 
 def _same(wanted: list[Any], found: list[Any]) -> bool:
-    if _verify(wanted, found) or (isinstance(wanted[0], _RELATION) and _verify(found, wanted)):  # (2,∞) for x>2
+    if _verify(wanted, found):
         return True
+    if isinstance(wanted[0], _RELATION) and isinstance(found[0], sympy.Set):  # (2,∞) for x>2
+        return _verify([wanted[0].as_set()], found)
     exactly = [_rationalised(item) for item in wanted], [_rationalised(item) for item in found]
     return exactly != (wanted, found) and _verify(*exactly)
 
