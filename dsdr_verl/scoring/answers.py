@@ -18,6 +18,15 @@ _MARKER = re.compile(
     r"(?:answer|(?:correct|right|best) (?:option|choice))\*{0,2}\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE
 )
 _DENIED = re.compile(r"\b(?:not|never|wrong|incorrect|cannot|isn't|can't)\b", re.IGNORECASE)
+_HEDGED = re.compile(  # around a box
+    r"\bnot\s{0,4}[$(]?\\boxed\b"
+    r"|\\boxed\{[^{}]{0,99}\}[$)]{0,2}[^.\n]{0,20}\b(?:or|maybe|perhaps|possibly|may|might|could)\b"
+    r"|\b(?:not sure|not certain|can(?:no|')t decide|just (?:a )?guess)",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(
+    r"\b(?:so|thus|hence|therefore|altogether|in (?:all|total)|is|are|equals|makes|costs|gives)\b", re.IGNORECASE
+)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+([\w.]+)")
 # A `$` that is spaced on one side only, comes after an operator or before a digit is a dollar sign.
 _MATH = re.compile(r"\$\$?((?!\s)[^$]*[^$\s+\-*/=]|\s[^$]*\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -65,11 +74,11 @@ def extract_answers(text: str, require_boxed: bool = False, strict: bool = False
     r"""The final answers of a response, distinct: `extract_answer`'s, or, if `strict`, all that it gives.
 
     Strict takes every closed `\boxed{}`, every `####` line and every "answer is" for a final answer, in whatever order;
-    without any, what `extract_answer` finds, unless that is one number of several in a sentence. Empty if there is no
-    answer, no box where one is required, or, if strict, a box that is never closed.
+    without any, what `extract_answer` finds, unless that is a number in passing. Empty if there is no answer, no box
+    where one is required, or, if strict, a box that is never closed, denied or put in doubt.
     """
     last = extract_answer(text, require_boxed)
-    if last is None or (strict and has_open_box(text)):
+    if last is None or (strict and (has_open_box(text) or _HEDGED.search(text[-TAIL:]))):
         return []
     if not strict:
         return [last]
@@ -95,11 +104,11 @@ def _stated(text: str) -> Iterator[str]:
 
 
 def _is_sole(value: str, text: str) -> bool:
-    """Whether the line with `value` holds no number but in it, or in an equation that leads to it."""
-    if not _NUMBER.search(value):
+    """Whether the line with `value` is that alone, an equation, or a conclusion with no other number."""
+    line = next((line for line in reversed(text[-TAIL:].splitlines()) if value in line), value)
+    if "=" in line or not _NUMBER.search(value) or not _PROSE.search(line.replace(value, "")):
         return True
-    line = next(line for line in reversed(text[-TAIL:].splitlines()) if value in line)
-    return "=" in line or len(_NUMBER.findall(line)) <= max(len(_NUMBER.findall(value)), 1)
+    return len(_NUMBER.findall(line)) == 1 and _CONCLUDES.search(line[: line.rindex(value)]) is not None
 
 
 def _clip(text: str) -> str:

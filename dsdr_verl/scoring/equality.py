@@ -24,6 +24,7 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
     - A truth in words is matched as words, whatever the case: algebra would take "cat" for c·a·t and so for "act".
     - A truth that is one capital letter is a choice: "(B)", "B. 12" and "Option B" are B, "A or B" is not.
     - Of a chain a = b = c, all sides must be right but a first that only names what is sought.
+    - A number in a base is its digits, and the base if both have one.
     """
     if spell(answer) == spell(truth):
         return True
@@ -31,14 +32,20 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
     if not agree(unit or _percent_sign(answer), wanted or _percent_sign(truth)):
         return False
     answer, truth = _percent(spell(answer), unit), _percent(spell(truth), wanted)
-    for decide in (_as_text, _as_numbers, _as_choice, _as_words, _as_ratio):
+    answer, truth = _unnamed(answer, truth), _unnamed(truth, answer)
+    if (decided := _as_choice(answer, truth)) is not None:
+        return decided
+    answer, truth = _OPTION.sub(r"\2", answer), _OPTION.sub(r"\2", truth)
+    for decide in (_as_text, _as_numbers, _in_a_base, _as_words, _as_ratio):
         if (decided := decide(answer, truth)) is not None:
             return decided
     return [(side, truth) for side in _sides(answer, truth)]
 
 
 def _opened(answer: str) -> str:
-    return unwrap(_HIDDEN.sub("", answer))
+    answer = unwrap(_HIDDEN.sub("", answer))
+    inside = _ALL_TEXT.fullmatch(answer)
+    return inside[1].strip() if inside else answer
 
 
 def _percent_sign(answer: str) -> Unit | None:
@@ -47,6 +54,12 @@ def _percent_sign(answer: str) -> Unit | None:
 
 def _percent(answer: str, unit: Unit | None) -> str:
     return answer + "%" if unit and ("percent", 1) in unit.known else answer
+
+
+def _unnamed(answer: str, other: str) -> str:
+    """5 for x=5, if the other names nothing."""
+    name, _, value = answer.partition("=")
+    return value if value and "=" not in value + other and _NAME.fullmatch(name) else answer
 
 
 def spell(answer: str) -> str:
@@ -62,6 +75,7 @@ def spell(answer: str) -> str:
     return _REVERSED.sub(r"\1", answer)
 
 
+_ALL_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
 _HIDDEN = re.compile(r"\\(?:[hv]?phantom|textcolor|color|label|tag)\s?\{[^{}]*\}")
 _OR = re.compile(r"(?<![A-Za-z\\]),? ?\bor\b(?= |\\|$|\d)|\\(?:lor|vee)(?![A-Za-z])")
 _AND = re.compile(r",? \band\b(?= |\\|$|\d)|\\land(?![A-Za-z])")
@@ -89,7 +103,23 @@ def _as_numbers(answer: str, truth: str) -> bool | None:
     return same_number(a, t) if a and t else None
 
 
+def _in_a_base(answer: str, truth: str) -> bool | None:
+    a, t = _BASED.fullmatch(answer), _BASED.fullmatch(truth)
+    if a and t and (a[2] or t[2]):
+        return a[1].upper() == t[1].upper() and (not a[2] or not t[2] or a[2] == t[2])
+    return None
+
+
+_BASED = re.compile(r"\(?(\d[\dA-Fa-f]*)\)?(?:_\{?(\d{1,2})\}?)?")
+
+
 def _as_choice(answer: str, truth: str) -> bool | None:
+    if option := _OPTION.fullmatch(truth):
+        if other := _OPTION.fullmatch(answer):
+            return None if other[1] == option[1] else False
+        if not _CHOICE.fullmatch(answer):
+            return None
+        truth = option[1]
     if not (wanted := _CHOICE.fullmatch(truth)):
         return None
     if len(answer) == 1:
@@ -100,15 +130,17 @@ def _as_choice(answer: str, truth: str) -> bool | None:
 
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOSEN = re.compile(r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)? ?\(?([A-J])(?:[).:](.*)|)", re.DOTALL)
+_OPTION = re.compile(r"\(([A-J])\)(.+)", re.DOTALL)  # (C) 7
 _OTHER_CHOICE = re.compile(r"\\lor|(?<![A-Za-z])[A-J](?![A-Za-z])")
 
 
 def _as_words(answer: str, truth: str) -> bool | None:
-    if _WORDS.fullmatch(truth) and re.search("[A-Za-z]{3}", truth) and not _MATH_WORD.search(truth):
+    if _WORDS.fullmatch(truth) and _WORD.search(truth) and not _MATH_WORD.search(truth):
         return answer.casefold() == truth.casefold()
     return None
 
 
+_WORD = re.compile(r"(?=[A-Za-z]{3})(?!(?:[a-z]+[A-Z]|[b-df-hj-np-tv-z]+\b))")  # but not mgh, xyz or nRT
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '\-]*")
 _MATH_WORD = re.compile(r"sin|cos|tan|log|exp|sqrt|\b(?:ln|infty|infinity|pi)\b", re.IGNORECASE)
 
@@ -122,12 +154,13 @@ _RATIO = re.compile(r"[\d.]+(?::[\d.]+)+")
 
 def _sides(answer: str, truth: str) -> list[str]:
     sides = answer.split("=")
-    if len(sides) < 3 or "=" in truth or "," in answer or r"\lor" in answer:
+    if "=" in truth or "," in answer or r"\lor" in answer or (len(sides) == 2 and _LETTER.search(sides[0])):
         return [answer]
-    return sides[1:] if _NAME.fullmatch(sides[0]) else sides
+    return sides[1:] if len(sides) > 2 and _NAME.fullmatch(sides[0]) else sides
 
 
-_NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z\d,]*\))?'?")
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_NAME = re.compile(r"\\?[A-Za-z]+(?:_(?:\{\w+\}|\w+))?(?:\([A-Za-z\d,]*\))?'?")
 
 
 class Number(NamedTuple):

@@ -37,6 +37,7 @@ _CHARACTERS = str.maketrans(
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ", "0123456789-+nx")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ]+")
 _ROOT = re.compile(r"√(?: ?(\d+|[A-Za-z])| ?\(([^()√]*)\))")
+_ROW_SKIP = re.compile(r"(\\\\) ?\[ ?-?[\d.]{1,8} ?[a-z]{2}\]")
 _SHORT_FRACTION = re.compile(r"\\frac ?(\d) ?(\d)")
 _IDLE_SPACE = re.compile(r" (?:(?<=[A-Za-z] )(?![A-Za-z])|(?<=\d )(?!\d)|(?<![A-Za-z\d] ))")
 
@@ -48,6 +49,7 @@ def tidy(text: str) -> str:
     """
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text)
+    text = _ROW_SKIP.sub(r"\1", text)
     text = _NULL_DELIMITER.sub("", text.translate(_CHARACTERS)).replace("{,}", ",")
     text = _COMMAND.sub(lambda m: _REPLACED.get(m[1], m[0]) if m[1] else " ", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", " ".join(text.split()))

@@ -24,7 +24,7 @@ _MORE = re.compile(
     r"trillion|dozen|one|two|three|four|five|six|seven|eight|nine|ten|is|if|for|where|when|at|in the|all|any)\b",
     re.IGNORECASE,
 )
-_TEXT = r"\\(?:text|textrm|textit|textbf|mathrm|mbox|operatorname|rm)\s?\{([^{}]*)\}"
+_TEXT = r"\\(?:text|textrm|textit|textbf|mathrm|mbox|operatorname|rm)\s?\{([^{}()\[\]]*)\}"
 _SPACE = r"(?:\s|~|\\[,;:! ]|\\quad(?![a-z]))*"
 _EXPONENT = r"(?:\s?\^\s?(?:\{-?\d\}|-?\d))?"
 _IN_TEXT = re.compile(rf"{_SPACE}{_TEXT}{_EXPONENT}(?:{_SPACE}(?:/|\\cdot){_SPACE}{_TEXT}{_EXPONENT})?{_SPACE}$")
@@ -54,15 +54,23 @@ def split_unit(answer: str) -> tuple[str, Unit | None]:
         return answer, None
     if m := _DEGREES.search(tail):
         return head + tail[: m.start()].rstrip(), read_unit("°")
-    m = _IN_TEXT.search(tail) or _IN_WORDS.search(tail)
+    if (m := _IN_TEXT.search(tail)) and not _MORE.search(m[0]):
+        unit = read_unit(re.sub(_TEXT, r"\1", m[0]))
+        value = head + tail[: m.start()].rstrip()
+        return (value, unit) if value and (unit.known or _ENDS_VALUE.search(value)) else (answer, None)
+    m = _IN_WORDS.search(tail)
     if m is None or not _ENDS_VALUE.search(tail[: m.start()]) or _MORE.search(m[0]):
         return answer, None
-    unit = read_unit(re.sub(_TEXT, r"\1", m[0]))
-    if m.re is _IN_WORDS and not unit.known:
+    unit, value = read_unit(m[0]), head + tail[: m.start()].rstrip()
+    least = 2 if unit.known else 3
+    if all(len(word) >= least for word in _WORD.findall(m[0])) or (unit.known and _FIGURE.fullmatch(value)):
         glued = m[0][0].isalpha()
-        if glued or min(map(len, unit.words), default=0) < 3:
-            return answer, None  # variables
-    return head + tail[: m.start()].rstrip(), unit
+        return (value, unit) if unit.known or not glued else (answer, None)
+    return answer, None  # variables
+
+
+_WORD = re.compile("[A-Za-z]+")
+_FIGURE = re.compile(r"[-+]?[\d.,:]+")  # of letters after anything more, one may be a variable
 
 
 def read_unit(phrase: str) -> Unit:

@@ -26,6 +26,7 @@ import sympy.parsing.sympy_parser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 from dsdr_verl.scoring.canonical import canonical
+from dsdr_verl.scoring.normalize import LIST, split_outside
 
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
@@ -67,7 +68,7 @@ def judge(answer: str, truth: str) -> str:
     """The value of a `Verdict` for an answer that strings and plain numbers could not decide."""
     try:
         return _compare(answer, truth)
-    except MemoryError:
+    except Exception:  # MemoryError, and what sympy raises of sets and relations that it cannot handle
         return "error"
 
 
@@ -88,7 +89,7 @@ def _same(wanted: list[Any], found: list[Any]) -> bool:
     if _verify(wanted, found):
         return True
     if isinstance(wanted[0], _RELATION) and isinstance(found[0], sympy.Set):  # (2,∞) for x>2
-        return _verify([wanted[0].as_set()], found)
+        return len(wanted[0].free_symbols) == 1 and _verify([wanted[0].as_set()], found)
     exactly = [_rationalised(item) for item in wanted], [_rationalised(item) for item in found]
     return exactly != (wanted, found) and _verify(*exactly)
 
@@ -119,13 +120,26 @@ def _parse(answer: str) -> list[Any]:
         parts = answer.split(r"\lor")
         if len(parts) > 1:
             return _either(parts)
-        text = _DEGREES.sub(r"{\\frac{\1\\pi}{180}}", answer.replace("**", "^"))
+        text = _DEGREES.sub(r"{\\frac{\1\\pi}{180}}", _both_signs(answer).replace("**", "^"))
+        if not _DIFFERENTIAL.search(text):
+            text = _VARIABLE_D.sub("d_{0}", text)
         items = parse(r"\boxed{" + text + "}", _EXTRACTION, parsing_timeout=None, raise_on_error=True)
         return [_with_imaginary_unit(item) for item in items]
     except MemoryError:
         raise
     except Exception:  # RecursionError too: an answer too deep to parse
         return []
+
+
+def _both_signs(answer: str) -> str:
+    r"""Each item with one \pm as two. math-verify reads that sign only between whole terms."""
+    braces = answer.startswith(r"\{") and answer.endswith(r"\}")
+    items = split_outside(answer[2:-2] if braces else answer, LIST)
+    both = ",".join(
+        f"{_PLUS_MINUS.sub('+', item)},{_PLUS_MINUS.sub('-', item)}" if len(_PLUS_MINUS.findall(item)) == 1 else item
+        for item in items
+    )
+    return rf"\{{{both}\}}" if braces else both
 
 
 def _either(parts: list[str]) -> list[Any]:
@@ -150,6 +164,9 @@ _EXTRACTION = (
     ExprExtractionConfig(),
 )
 _RELATION = sympy.core.relational.Relational | sympy.And
+_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_DIFFERENTIAL = re.compile(r"\\int|\\frac\{d")
+_VARIABLE_D = re.compile(r"(?<![A-Za-z\\{])d(?![A-Za-z])")  # else d x is a differential
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\{?\\circ\}?")
 
 

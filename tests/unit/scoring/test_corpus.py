@@ -8,7 +8,7 @@ from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.verifier import Verdict, Verifier
 from tests.corpus import load
 
-ANSWERS, TRICKS, HONEST = load("answers"), load("tricks"), load("honest")
+ANSWERS, UNSEEN, TRICKS, HONEST = load("answers"), load("unseen"), load("tricks"), load("honest")
 
 
 def verdicts(rows: list[dict], **options) -> list[Verdict]:
@@ -23,7 +23,7 @@ def test_corpus_is_well_formed():
     assert len(ANSWERS) >= 600
     assert len(TRICKS) >= 60
     assert len(HONEST) >= 40
-    for rows in (ANSWERS, TRICKS, HONEST):
+    for rows in (ANSWERS, UNSEEN, TRICKS, HONEST):
         assert len({(row["response"], row["truth"]) for row in rows}) == len(rows)
     kinds = Counter(row["kind"] for row in ANSWERS)
     assert len(kinds) == 23
@@ -32,10 +32,11 @@ def test_corpus_is_well_formed():
 
 
 @pytest.mark.timeout(600)
-def test_agrees_with_every_label_but_those_that_say_why_not():
-    found = verdicts(ANSWERS)
-    disagrees = [(v is Verdict.correct) != row["correct"] for row, v in zip(ANSWERS, found, strict=True)]
-    unexpected = [(row, v) for row, v, d in zip(ANSWERS, found, disagrees, strict=True) if d != ("ours" in row)]
+@pytest.mark.parametrize("rows", [ANSWERS, UNSEEN], ids=["answers", "unseen"])
+def test_agrees_with_every_label_but_those_that_say_why_not(rows):
+    found = verdicts(rows)
+    disagrees = [(v is Verdict.correct) != row["correct"] for row, v in zip(rows, found, strict=True)]
+    unexpected = [(row, v) for row, v, d in zip(rows, found, disagrees, strict=True) if d != ("ours" in row)]
     assert not unexpected
     assert sum(disagrees) <= 3
 

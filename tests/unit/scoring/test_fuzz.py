@@ -3,7 +3,7 @@
 from tests.fuzz.generate import item
 from tests.fuzz.run import Settings, fuzz
 
-SEED, ITEMS = 11, 1500
+SEED, ITEMS = 11, 1000
 
 
 def test_a_sample_of_the_fuzzer_finds_nothing():
