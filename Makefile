@@ -10,7 +10,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test unit e2e bench lint lock clean
+.PHONY: help setup demo tiny test unit e2e bench fuzz lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,8 +44,11 @@ unit: $(READY) ## the fast tests only
 e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e
 
-bench: $(READY) ## measure DSDR against GRPO, side by side in one run
+bench: $(READY) ## measure training and scoring, each side by side with what it is compared to
 	$(BIN)/python -m tests.bench
+
+fuzz: $(READY) ## 100,000 generated responses through the scoring service
+	$(BIN)/python -m tests.fuzz
 
 lint: $(READY) ## ruff: format and lint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
