@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dsdr_verl.scoring.latex import boxes, has_open_box, last_box
 
 TAIL = 4096
+SENTENCE = 512  # characters of what is looked at after "the answer is"
 
 _MARKER = re.compile(
     r"(?:answer|(?:correct|right|best) (?:option|choice))\*{0,2}\s{0,4}(?:is|:|=)\s{0,4}:?", re.IGNORECASE
@@ -43,7 +44,6 @@ _NUMBER = re.compile(
 _CHOICE_LINE = re.compile(r"\**\(?([A-J])\)?\**\.?\**")
 _UNFINISHED = re.compile(r"[,:;]$|\d[^\d\s]*(?: [A-Za-z]+){3,50}$")
 _FULL_STOP = re.compile(r"[.?!]\s")
-_TRAILING = re.compile(r"(?:\\[,;:! ]|[ .,;:]){1,16}$")
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 
 
@@ -82,7 +82,7 @@ def extract_answers(text: str, require_boxed: bool = False, strict: bool = False
         return []
     if not strict:
         return [last]
-    return list(dict.fromkeys(_stated(text))) or ([last] if _is_sole(last, text) else [])
+    return list(dict.fromkeys(filter(None, _stated(text)))) or ([last] if _is_sole(last, text) else [])
 
 
 def _box(text: str) -> str | None:
@@ -117,7 +117,7 @@ def _clip(text: str) -> str:
 
 def _said(text: str, start: int) -> str:
     """What follows "the answer is": its first formula if one opens the sentence, else up to the sentence's end."""
-    text = text[start : start + TAIL].strip().lstrip("*: ")
+    text = text[start : start + SENTENCE].strip().lstrip("*: ")
     if (math := _MATH.search(text)) and not _PROSE.search(text[: math.start()]) and "\n" not in text[: math.start()]:
         return next(group for group in math.groups() if group).strip()
     return _clip(_SENTENCE_END.split(text, maxsplit=1)[0])
@@ -166,7 +166,7 @@ def unwrap(answer: str) -> str:
     """`answer` without the delimiters around it and a closing full stop."""
     answer = answer.strip()
     while True:
-        inner = _TRAILING.sub("", answer)
+        inner = answer[: _end(answer)]
         for left, right in _WRAPPERS:
             middle = inner[len(left) : -len(right)]
             if inner.startswith(left) and inner.endswith(right) and left not in middle and right not in middle:
@@ -174,3 +174,13 @@ def unwrap(answer: str) -> str:
         if inner == answer:
             return answer
         answer = inner
+
+
+def _end(answer: str) -> int:
+    r"""Where `answer` ends but for spaces, `\,` and the like, and closing punctuation."""
+    end = len(answer)
+    while end and (
+        answer[end - 1] in " .,;:\n" or (answer[end - 1] == "\\" and answer[end : end + 1] in (",", ";", ":", " "))
+    ):
+        end -= 1
+    return end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,6 @@ from cachetools import LRUCache
 from dsdr_verl.scoring.options import PACKAGED_MODEL, EmbeddingOptions
 
 REMEMBERED = 8192  # texts whose vectors are kept
-MAX_REMEMBERED_TEXT = 16_384  # characters
 
 
 class Embedder:
@@ -33,16 +33,18 @@ class Embedder:
         self.options = options or EmbeddingOptions()
         self.model = _load(self.options)
         self.dimension: int = self.model.get_embedding_dimension()
-        self._remembered: LRUCache[str, np.ndarray] = LRUCache(REMEMBERED)
+        self._remembered: LRUCache[bytes, np.ndarray] = LRUCache(REMEMBERED)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """float32 [n, D], rows of norm 1; an empty text's row is 0. Equal texts are embedded once, and remembered."""
-        texts = [text.strip() for text in texts]
-        known = {text: self._remembered[text] for text in texts if text in self._remembered}
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        known |= dict(zip(new, self._encode(new), strict=True))
-        self._remembered.update({text: known[text] for text in new if len(text) <= MAX_REMEMBERED_TEXT})
-        return np.stack([known[text] for text in texts]) if texts else np.empty((0, self.dimension), np.float32)
+        keys = [
+            blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in map(str.strip, texts)
+        ]
+        known = {key: self._remembered[key] for key in keys if key in self._remembered}
+        new = {key: text.strip() for key, text in zip(keys, texts, strict=True) if key not in known}
+        known |= dict(zip(new, self._encode(list(new.values())), strict=True))
+        self._remembered.update({key: known[key] for key in new})
+        return np.stack([known[key] for key in keys]) if texts else np.empty((0, self.dimension), np.float32)
 
     @torch.inference_mode()
     def _encode(self, texts: list[str]) -> np.ndarray:

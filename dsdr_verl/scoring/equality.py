@@ -44,7 +44,7 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
 
 def _opened(answer: str) -> str:
     answer = unwrap(_HIDDEN.sub("", answer))
-    inside = _ALL_TEXT.fullmatch(answer)
+    inside = _ALL_TEXT.fullmatch(answer) or _IN_PARENTHESES.fullmatch(answer)
     return inside[1].strip() if inside else answer
 
 
@@ -76,6 +76,7 @@ def spell(answer: str) -> str:
 
 
 _ALL_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
+_IN_PARENTHESES = re.compile(r"(?:\\left)?\(([^(),A-J]*\d[^(),]*?)(?:\\right)?\)")
 _HIDDEN = re.compile(r"\\(?:[hv]?phantom|textcolor|color|label|tag)\s?\{[^{}]*\}")
 _OR = re.compile(r"(?<![A-Za-z\\]),? ?\bor\b(?= |\\|$|\d)|\\(?:lor|vee)(?![A-Za-z])")
 _AND = re.compile(r",? \band\b(?= |\\|$|\d)|\\land(?![A-Za-z])")

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from hashlib import blake2b
 from multiprocessing.connection import Connection
 from weakref import WeakKeyDictionary
 
@@ -58,7 +59,7 @@ class Sandbox:
         self._zygote: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._lock = threading.Lock()
         self._questions: queue.SimpleQueue[tuple[Future[str | None], bytes] | None] = queue.SimpleQueue()
-        self._asked: OrderedDict[tuple[str, ...], Future[str | None]] = OrderedDict()
+        self._asked: OrderedDict[bytes, Future[str | None]] = OrderedDict()
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -78,14 +79,16 @@ class Sandbox:
             return await asyncio.shield(asyncio.wrap_future(self._ask(task, *arguments)))
 
     def _ask(self, *question: str) -> Future[str | None]:
+        message = json.dumps(question).encode()
+        key = blake2b(message, digest_size=16).digest()
         with self._lock:
             if self._closed:
                 raise Closed("the sandbox was closed")
-            if question in self._asked:
-                self._asked.move_to_end(question)
-                return self._asked[question]
+            if key in self._asked:
+                self._asked.move_to_end(key)
+                return self._asked[key]
             future: Future[str | None] = Future()
-            self._asked[question] = future
+            self._asked[key] = future
             if len(self._asked) > REMEMBERED:
                 self._asked.popitem(last=False)
             self.waiting += 1
@@ -96,15 +99,15 @@ class Sandbox:
                 ]
                 for thread in self._threads:
                     thread.start()
-            future.add_done_callback(lambda _: self._settle(question, future))
-            self._questions.put((future, json.dumps(question).encode()))
+            future.add_done_callback(lambda _: self._settle(key, future))
+            self._questions.put((future, message))
         return future
 
-    def _settle(self, question: tuple[str, ...], future: Future[str | None]) -> None:
+    def _settle(self, key: bytes, future: Future[str | None]) -> None:
         with self._lock:
             self.waiting -= 1
-            if future.exception() is not None and self._asked.get(question) is future:
-                del self._asked[question]  # it may go better another time
+            if future.exception() is not None and self._asked.get(key) is future:
+                del self._asked[key]  # it may go better another time
 
     # ------------------------------------------------------------------------------- a thread for each worker
 
@@ -112,32 +115,38 @@ class Sandbox:
         connection, asked = None, 0
         while (item := self._questions.get()) is not None:
             future, question = item
-            for attempt in range(ATTEMPTS):
+            for attempt in range(1, ATTEMPTS + 1):
+                reply: str | None = None
+                failure: Exception | None = None
                 try:
                     if connection is None:
                         connection, asked = self._fork(number), 0
-                    connection.send_bytes(question)
-                    if not connection.poll(self.options.timeout):
-                        raise TimedOut
-                    future.set_result(json.loads(connection.recv_bytes(MAX_REPLY)))
+                    reply = self._reply(connection, question)
                     asked += 1
-                    if asked < QUESTIONS_PER_WORKER:
-                        break
                 except TimedOut as error:
-                    future.set_exception(error)
+                    failure = error
                 except (OSError, EOFError, ValueError) as error:
+                    failure = Died(f"{ATTEMPTS} workers died of one question, the last by {error!r}")
                     if self._closed:
-                        future.set_exception(Closed("the sandbox was closed"))
-                    elif attempt == ATTEMPTS - 1:
-                        future.set_exception(Died(f"{ATTEMPTS} workers died of one question, the last by {error!r}"))
-                if connection is not None:
+                        failure = Closed("the sandbox was closed")
+                if connection is not None and (failure or asked == QUESTIONS_PER_WORKER):
                     connection.close()
                     connection = None
                     self._kill(number)
-                if future.done():
+                if failure is None:
+                    future.set_result(reply)
+                    break
+                if attempt == ATTEMPTS or not isinstance(failure, Died):
+                    future.set_exception(failure)
                     break
         if connection is not None:
             connection.close()
+
+    def _reply(self, connection: Connection, question: bytes) -> str | None:
+        connection.send_bytes(question)
+        if not connection.poll(self.options.timeout):
+            raise TimedOut(f"no answer in {self.options.timeout} s")
+        return json.loads(connection.recv_bytes(MAX_REPLY))
 
     def _fork(self, number: str) -> Connection:
         """A connection to a new worker, which has said that it is ready."""

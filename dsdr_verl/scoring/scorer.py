@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -162,11 +162,7 @@ class Scorer:
             if len(self._waiting) < size:
                 await asyncio.sleep(self.options.embedding.max_wait_ms / 1000)
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            try:
-                texts = [text for text, _ in batch]
-                rows = await loop.run_in_executor(self._encoder_thread, self.embedder.encode, texts)
-            except Exception as error:
-                rows = [error] * len(batch)
+            rows = await loop.run_in_executor(self._encoder_thread, self._encoded, [text for text, _ in batch])
             for (_, embedded), row in zip(batch, rows, strict=True):
                 if embedded.done():  # its caller gave up
                     continue
@@ -174,3 +170,10 @@ class Scorer:
                     embedded.set_exception(row)
                 else:
                     embedded.set_result(row)
+
+    def _encoded(self, texts: list[str]) -> Sequence[np.ndarray | Exception]:
+        """A row a text; where the batch fails, each text for itself."""
+        try:
+            return self.embedder.encode(texts)
+        except Exception as error:
+            return [error] if len(texts) == 1 else [self._encoded([text])[0] for text in texts]

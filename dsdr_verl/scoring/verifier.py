@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from itertools import chain
 
 from dsdr_verl.scoring.answers import extract_answers
 from dsdr_verl.scoring.equality import compare
@@ -75,10 +76,7 @@ class Verifier:
             self.counts["decided_early"] += 1
             verdict = seen
         else:
-            verdict = Verdict.correct
-            for pair in seen:
-                if verdict is Verdict.correct:
-                    verdict = await self._judge(*pair)
+            verdict = await self._judge(*chain.from_iterable(seen))
         self.counts[verdict.value] += 1
         return verdict
 
@@ -116,9 +114,9 @@ class Verifier:
                 undecided += same
         return undecided or Verdict.correct
 
-    async def _judge(self, answer: str, truth: str) -> Verdict:
+    async def _judge(self, *pairs: str) -> Verdict:
         try:
-            return Verdict(await self.sandbox.ask("judge", answer, truth))
+            return Verdict(await self.sandbox.ask("judge", *pairs))
         except TimedOut:
             return Verdict.timeout
         except Died:

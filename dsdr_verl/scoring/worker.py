@@ -31,7 +31,14 @@ from dsdr_verl.scoring.normalize import LIST, split_outside
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
 _parse_expr = sympy.parsing.sympy_parser.parse_expr
-_WARM_UP = ((r"\frac{1}{2}", "0.5"), ("x^2-1", "(x-1)(x+1)"), ("x>3", r"(2,\infty)"), ("y=2x", "x=2y"), ("1+1", "2"))
+# One of each kind, so that no worker meets a part of the grammar for the first time.
+_WARM_UP = (
+    (r"\frac{1}{2}", "0.5"), (r"-\frac{3\sqrt{2}}{4}", r"\sqrt[3]{5}"), ("x^2-1", "(x-1)(x+1)"), ("x>3", r"(2,\infty)"),
+    ("y=2x", "x=2y"), ("1+1", "2"), (r"(1,\frac{\pi}{2})", "(1,2,3)"), (r"\{1,2\}", "2, 1"), (r"2\pm\sqrt{3}", "1,2"),
+    (r"(-\infty,2)\cup[3,4]", r"x\le2"), (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+    (r"\sin{x}+\cos^2{x}", r"\log_{2}8+\ln x"), (r"\binom{5}{2}", "5!"), ("3-4i", "e^{2x}"), (r"2\cdot10^3", "3x+2y=6"),
+    (r"|x|", r"\lfloor x\rfloor"), ("a_1+a_2", r"\alpha\theta"), (r"1<x\le2", r"x\in[1,2)"), ("0.123", r"12\%"),
+)  # fmt: skip
 
 
 def warm_up() -> None:
@@ -64,12 +71,17 @@ def serve(descriptor: int, memory_mb: int) -> None:
         connection.send_bytes(json.dumps(TASKS[task](*arguments)).encode())
 
 
-def judge(answer: str, truth: str) -> str:
-    """The value of a `Verdict` for an answer that strings and plain numbers could not decide."""
-    try:
-        return _compare(answer, truth)
-    except Exception:  # MemoryError, and what sympy raises of sets and relations that it cannot handle
-        return "error"
+def judge(*pairs: str) -> str:
+    """The value of a `Verdict`: of answer, truth, answer, truth, … the first that is not correct decides."""
+    verdict = "correct"
+    for answer, truth in zip(pairs[::2], pairs[1::2], strict=True):
+        try:
+            verdict = _compare(answer, truth)
+        except Exception:  # MemoryError, and what sympy raises of sets and relations that it cannot handle
+            verdict = "error"
+        if verdict != "correct":
+            break
+    return verdict
 
 
 TASKS: dict[str, Callable[..., str | None]] = {"judge": judge, "canonical": canonical}

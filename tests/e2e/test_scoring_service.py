@@ -195,7 +195,9 @@ def test_actors_spread_over_the_nodes_and_survive_the_loss_of_one(expected):
         ray.init(address=cluster.address, log_to_driver=False, namespace="scoring")
         client = ScoringClient.connect(OPTIONS)
         asyncio.run(client.ready())
-        node = [actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for actor in client._actors]
+        node = [
+            actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for actor in client._actors
+        ]
         assert len(set(ray.get(node))) == 2
 
         async def run():
