@@ -39,7 +39,7 @@ test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest
 
 unit: $(READY) ## the fast tests only
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -m 'not e2e'
 
 e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e

@@ -326,6 +326,7 @@ def test_bad_arguments(tmp_path, monkeypatch, capsys, arguments, says):
 # ------------------------------------------------------------------------------------------------ the command
 
 
+@pytest.mark.e2e
 def test_command_on_both_formats(tmp_path, scorer, table):
     """End to end in a process of its own, with the packaged encoder; and both formats give the same."""
     jsonl, parquet = tmp_path / "rollouts.jsonl", tmp_path / "rollouts.parquet"
@@ -417,6 +418,7 @@ def test_failure_keeps_what_is_done(tmp_path, scorer, capsys):
 HARD = r"\boxed{(x+1)^{3000}(x+2)^{3000}(y+1)^{2999}}"
 
 
+@pytest.mark.e2e
 def test_interrupt(tmp_path):
     """Ends at once, with its processes; whole groups are kept. SIGTERM is made a SIGINT."""
     path = tmp_path / "rollouts.jsonl"

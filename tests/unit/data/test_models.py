@@ -61,6 +61,7 @@ def test_tiny_tokens_agree(tiny):
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
+@pytest.mark.e2e
 def test_smollm2_folder(smollm2, cache):
     tokenizer = _check_special_tokens(smollm2)
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")

@@ -1,9 +1,13 @@
 """A short sample of `make fuzz`."""
 
+import pytest
+
 from tests.fuzz.generate import item
 from tests.fuzz.run import Settings, fuzz
 
-SEED, ITEMS = 11, 1000
+pytestmark = pytest.mark.e2e
+
+SEED, ITEMS = 11, 600
 
 
 def test_a_sample_of_the_fuzzer_finds_nothing():
