@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from dsdr_verl.scoring.answers import unwrap
@@ -26,13 +27,12 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
     - Of a chain a = b = c, all sides must be right but a first that only names what is sought.
     - A number in a base is its digits, and the base if both have one.
     """
-    if spell(answer) == spell(truth):
+    a, t = _read(answer), _read(truth)
+    if a.spelled == t.spelled:
         return True
-    (answer, unit), (truth, wanted) = split_unit(_opened(answer)), split_unit(_opened(truth))
-    if not agree(unit or _percent_sign(answer), wanted or _percent_sign(truth)):
+    if not agree(a.unit, t.unit):
         return False
-    answer, truth = _percent(spell(answer), unit), _percent(spell(truth), wanted)
-    answer, truth = _unnamed(answer, truth), _unnamed(truth, answer)
+    answer, truth = _unnamed(a.value, t.value), _unnamed(t.value, a.value)
     if (decided := _as_choice(answer, truth)) is not None:
         return decided
     answer, truth = _OPTION.sub(r"\2", answer), _OPTION.sub(r"\2", truth)
@@ -42,18 +42,28 @@ def compare(answer: str, truth: str) -> bool | list[tuple[str, str]]:
     return [(side, truth) for side in _sides(answer, truth)]
 
 
+class Reading(NamedTuple):
+    spelled: str
+    value: str  # spelled too, without its unit
+    unit: Unit | None
+
+
+@lru_cache(maxsize=4096)  # a group has one truth, and often one answer
+def _read(answer: str) -> Reading:
+    spelled = spell(answer)
+    value, unit = split_unit(_opened(answer))
+    value = spell(value)
+    if unit and ("percent", 1) in unit.known:
+        value += "%"
+    elif value.endswith("%"):
+        unit = read_unit("%")
+    return Reading(spelled, value, unit)
+
+
 def _opened(answer: str) -> str:
     answer = unwrap(_HIDDEN.sub("", answer))
     inside = _ALL_TEXT.fullmatch(answer) or _IN_PARENTHESES.fullmatch(answer)
     return inside[1].strip() if inside else answer
-
-
-def _percent_sign(answer: str) -> Unit | None:
-    return read_unit("%") if answer.endswith("%") else None
-
-
-def _percent(answer: str, unit: Unit | None) -> str:
-    return answer + "%" if unit and ("percent", 1) in unit.known else answer
 
 
 def _unnamed(answer: str, other: str) -> str:
@@ -131,7 +141,7 @@ def _as_choice(answer: str, truth: str) -> bool | None:
 
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOSEN = re.compile(r"(?:[Oo]ption|[Cc]hoice|[Aa]nswer)? ?\(?([A-J])(?:[).:](.*)|)", re.DOTALL)
-_OPTION = re.compile(r"\(([A-J])\)(.+)", re.DOTALL)  # (C) 7
+_OPTION = re.compile(r"^\(([A-J])\)(.+)", re.DOTALL)  # (C) 7
 _OTHER_CHOICE = re.compile(r"\\lor|(?<![A-Za-z])[A-J](?![A-Za-z])")
 
 
