@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from math import comb, gcd
 
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy import (
     Add,
     Basic,
@@ -27,6 +27,8 @@ from sympy import (
     together,
 )
 from sympy.matrices.matrixbase import MatrixBase
+
+from dsdr_verl.scoring.grammar import latex2sympy
 
 MAX_LENGTH = 500  # characters of a formula
 MAX_DEPTH = 12  # of brackets: each costs the grammar a multiple

@@ -26,6 +26,7 @@ import sympy.parsing.sympy_parser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 from dsdr_verl.scoring.canonical import canonical
+from dsdr_verl.scoring.grammar import latex2sympy
 from dsdr_verl.scoring.normalize import LIST, split_outside
 
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
@@ -44,6 +45,7 @@ _WARM_UP = (
 def warm_up() -> None:
     """Does the lazy imports of math-verify and sympy, and shuts sympy's evaluating parser off from text."""
     logging.disable(logging.CRITICAL)
+    math_verify.parser.latex2sympy = latex2sympy
     for answer, truth in _WARM_UP:
         judge(answer, truth)
         canonical(answer)
@@ -94,7 +96,30 @@ def _compare(answer: str, truth: str) -> str:
     found = _parse(answer)
     if not any(isinstance(item, sympy.Basic | sympy.MatrixBase) for item in found):
         return "unparsable"
-    return "correct" if _same(wanted, found) else "incorrect"
+    return "correct" if not _differ(wanted[0], found[0]) and _same(wanted, found) else "incorrect"
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two expressions with variables are far apart at two points: told sooner than by `simplify`."""
+    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
+        return False
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    if not 0 < len(symbols) <= len(_POINT):
+        return False
+    for shift in (0.0, 0.31):
+        at = {symbol: value + shift for symbol, value in zip(symbols, _POINT, strict=False)}
+        try:
+            x, y = complex(a.evalf(subs=at)), complex(b.evalf(subs=at))
+        except MemoryError:
+            raise
+        except Exception:  # no number comes of it
+            return False
+        if not abs(x - y) > 1e-3 * max(1.0, abs(x), abs(y)):
+            return False
+    return True
+
+
+_POINT = (0.7312, 1.3871, 1.9123, 2.4567, 0.5193)
 
 
 def _same(wanted: list[Any], found: list[Any]) -> bool:
