@@ -243,8 +243,10 @@ def test_nothing_outlives_its_parent(answer, how, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         f"""
-import asyncio, psutil
+import asyncio, psutil, signal
 from dsdr_verl.scoring.sandbox import Sandbox
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 async def main():
     sandbox = Sandbox()

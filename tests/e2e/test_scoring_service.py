@@ -18,7 +18,9 @@ from dsdr_verl.scoring.service import Scorer, ScoringClient
 
 pytestmark = pytest.mark.e2e
 
-OPTIONS = ScoringOptions(actors=2, verifier=VerifierOptions(timeout=2.0))
+# Half a GPU each, of one that Ray is told of: the encoder stays on the CPU.
+OPTIONS = ScoringOptions(actors=2, num_gpus=0.5, verifier=VerifierOptions(timeout=2.0))
+STUCK = (r"\boxed{10^{10^{10}}}", "x+5")  # takes the limit
 RESPONSES = [(rf"First {i} + 1 = {i + 1}. So the answer is $\boxed{{x+{i}}}$.", f"{i % 3}+x") for i in range(60)]
 
 
@@ -50,7 +52,7 @@ def eventually(condition, seconds=10.0):
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, namespace="scoring",
+        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, namespace="scoring",
         _system_config={"metrics_report_interval_ms": 1000},
     )  # fmt: skip
     yield
@@ -84,8 +86,8 @@ def same(scores, expected):
         np.testing.assert_allclose(score.embedding, other.embedding, atol=1e-6)
 
 
-async def score_all(client):
-    return await asyncio.gather(*(client.score(*pair) for pair in RESPONSES))
+async def score_all(client, *more):
+    return await asyncio.gather(*(client.score(*pair) for pair in [*RESPONSES, *more]))
 
 
 def test_many_at_once_as_without_ray(client, expected):
@@ -117,19 +119,21 @@ def test_from_another_actor(client):
 @pytest.mark.parametrize("no_restart", [False, True])
 def test_killing_actors_loses_nothing(client, expected, no_restart):
     async def run():
-        work = asyncio.create_task(score_all(client))
+        work = asyncio.create_task(score_all(client, STUCK, STUCK))  # one on each actor
         await asyncio.sleep(0.1)
         ray.kill(client._actors[0], no_restart=no_restart)
         assert not work.done()
         return await work
 
-    same(asyncio.run(run()), expected)
+    *scores, first, second = asyncio.run(run())
+    same(scores, expected)
+    assert first.verdict == second.verdict == "timeout"
 
 
 def test_a_stuck_answer_delays_nobody(client):
     async def run():
         await client.ready()
-        stuck = [asyncio.create_task(client.score(r"\boxed{10^{10^{10}}}", "x+5")) for _ in range(2)]
+        stuck = [asyncio.create_task(client.score(*STUCK)) for _ in range(2)]
         await asyncio.sleep(0.1)
         start = time.monotonic()
         quick = await asyncio.gather(*(client.score("15", "15") for _ in range(20)))
@@ -181,7 +185,7 @@ def test_ray_shutdown_leaves_no_process():
     mine = service_processes()
     assert len(mine) >= 4
     for actor in client._actors:
-        actor.score.remote(r"\boxed{10^{10^{10}}}", "x+5")
+        actor.score.remote(*STUCK)
     time.sleep(0.3)
     ray.shutdown()
     eventually(lambda: not any(map(runs, mine)))
@@ -189,9 +193,9 @@ def test_ray_shutdown_leaves_no_process():
 
 def test_actors_spread_over_the_nodes_and_survive_the_loss_of_one(expected):
     ray.shutdown()  # the module's cluster
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
     try:
-        lost = cluster.add_node(num_cpus=1)
+        lost = cluster.add_node(num_cpus=1, num_gpus=1)
         ray.init(address=cluster.address, log_to_driver=False, namespace="scoring")
         client = ScoringClient.connect(OPTIONS)
         asyncio.run(client.ready())
@@ -201,12 +205,12 @@ def test_actors_spread_over_the_nodes_and_survive_the_loss_of_one(expected):
         assert len(set(ray.get(node))) == 2
 
         async def run():
-            work = asyncio.create_task(score_all(client))
+            work = asyncio.create_task(score_all(client, STUCK, STUCK))
             await asyncio.sleep(0.1)
             await asyncio.to_thread(cluster.remove_node, lost, allow_graceful=False)
             return await work
 
-        same(asyncio.run(run()), expected)
+        same(asyncio.run(run())[: len(expected)], expected)
         client.close()
     finally:
         ray.shutdown()
