@@ -16,12 +16,12 @@ def normalize_embeddings(z_BD: Tensor) -> Tensor:
     Raises:
         ValueError: an embedding is not finite.
     """
-    if not torch.isfinite(z_BD).all():
-        bad = (~torch.isfinite(z_BD)).any(dim=-1).nonzero().flatten().tolist()
+    z_BD = z_BD.to(torch.float64, copy=True)
+    norm_B1 = z_BD.norm(dim=-1, keepdim=True)  # finite if and only if all of its row is
+    if not norm_B1.isfinite().all():
+        bad = (~norm_B1.isfinite()).flatten().nonzero().flatten().tolist()
         raise ValueError(f"{len(bad)} embedding(s) hold NaN or infinity, rows {bad[:8]}; check the embedder's output")
-    z_BD = z_BD.double()
-    norm_B1 = z_BD.norm(dim=-1, keepdim=True)
-    return z_BD / norm_B1.where(norm_B1 > 0, 1.0)
+    return z_BD.div_(norm_B1.where(norm_B1 > 0, 1.0))
 
 
 def semantic_diversity(
@@ -53,7 +53,7 @@ def semantic_diversity(
     P = count_groups(group_B)
     others_B = segment_sum(self_B, group_B, P)[group_B] - self_B
     sum_BD = segment_sum(z_BD * self_B[:, None], group_B, P)[group_B]
-    similarity_B = (z_BD * sum_BD).sum(-1) - self_B * (z_BD * z_BD).sum(-1)  # Σ_{j≠i} z̄_i·z̄_j
+    similarity_B = torch.linalg.vecdot(z_BD, sum_BD) - self_B * torch.linalg.vecdot(z_BD, z_BD)  # Σ_{j≠i} z̄_i·z̄_j
     D_emb_B = (others_B - similarity_B) / (2 * others_B.clamp(min=1))
     return D_emb_B.where(valid_B & (others_B > 0), 0.0).clamp(0, 1).float()
 
