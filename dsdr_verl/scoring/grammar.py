@@ -6,12 +6,15 @@ by its documentation either gives the same tree or reports a syntax error; then 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import latex2sympy2_extended.latex2sympy2 as grammar
 from antlr4.atn.PredictionMode import PredictionMode
 
 _mode = PredictionMode.LL
+# {x}^2 is clear to the cheaper mode, x^2 is not.
+_POWER = re.compile(r"(?<![A-Za-z\\_])[A-DF-Za-df-z](?=\^)|\\pi(?=\^)")
 
 
 class _Parser(grammar.PSParser):
@@ -28,7 +31,7 @@ def latex2sympy(latex: str, *args: Any, **kwargs: Any) -> Any:
     global _mode
     try:
         _mode = PredictionMode.SLL
-        return grammar.latex2sympy(latex, *args, **kwargs)
+        return grammar.latex2sympy(_POWER.sub(r"{\g<0>}", latex), *args, **kwargs)
     except MemoryError:
         raise
     except Exception:

@@ -38,6 +38,11 @@ _WARM_UP = (
     ("y=2x", "x=2y"), ("1+1", "2"), (r"(1,\frac{\pi}{2})", "(1,2,3)"), (r"\{1,2\}", "2, 1"), (r"2\pm\sqrt{3}", "1,2"),
     (r"(-\infty,2)\cup[3,4]", r"x\le2"), (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
     (r"\sin{x}+\cos^2{x}", r"\log_{2}8+\ln x"), (r"\binom{5}{2}", "5!"), ("3-4i", "e^{2x}"), (r"2\cdot10^3", "3x+2y=6"),
+    ("3x^2-4x+7", "(x+2)(x-3)"), (r"\frac{x^2}{9}+y^2=1", "x_1=2, x_2=3"), (r"x<1\lor x>2", r"x\ne3"),
+    (r"\frac{-1+\sqrt{13}}{6}", r"\frac{\sqrt{5}-1}{2}"), (r"36\pi", r"4\pi r^2"), (r"\frac{a+b}{c}", r"\frac{1}{x+1}"),
+    ("10+2i", "6r^2-4r"), (r"\frac{200}{\pi}", r"\sqrt{x^2+1}"), ("12", "-3"), (r"8\sqrt{2}", "x^2+y^2"),
+    (r"\tan\theta", r"90^\circ"), (r"\left(\frac{1}{2},3\right)", "[0,1]"), (r"2^{n+1}", r"n(n+1)/2"),
+    ("abc", r"\infty"),
     (r"|x|", r"\lfloor x\rfloor"), ("a_1+a_2", r"\alpha\theta"), (r"1<x\le2", r"x\in[1,2)"), ("0.123", r"12\%"),
 )  # fmt: skip
 
