@@ -12,7 +12,9 @@ import sys
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import cycle
 from multiprocessing.connection import Connection
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ import psutil
 from dsdr_verl.scoring.options import VerifierOptions
 
 ATTEMPTS = 3  # times that a question is asked whose worker dies under it
+SLOW_S = 0.05  # after which a question's worker gets a spare beside it
 START_S = 60.0  # for a worker to come up
 QUESTIONS_PER_WORKER = 10_000  # then it is replaced, so that nothing it holds on to adds up
 REMEMBERED = 16_384  # answers kept, as the rollouts of a group often ask the same
@@ -44,6 +47,18 @@ class Died(Exception):
 
 class Closed(RuntimeError):
     """The sandbox was closed."""
+
+
+@dataclass
+class _Worker:
+    name: str
+    connection: Connection
+    asked: int = 0
+
+    def wait_until_ready(self) -> None:
+        if not self.connection.poll(START_S):
+            raise TimeoutError(f"a worker process did not come up in {START_S} s")
+        self.connection.recv_bytes(MAX_REPLY)
 
 
 class Sandbox:
@@ -112,61 +127,54 @@ class Sandbox:
     # ------------------------------------------------------------------------------- a thread for each worker
 
     def _work(self, number: str) -> None:
-        connection, asked = None, 0
+        names = cycle((f"{number}a", f"{number}b"))
+        worker: _Worker | None = None
+        spare: _Worker | None = None
         while (item := self._questions.get()) is not None:
             future, question = item
             for attempt in range(1, ATTEMPTS + 1):
                 reply: str | None = None
                 failure: Exception | None = None
                 try:
-                    if connection is None:
-                        connection, asked = self._fork(number), 0
-                    reply = self._reply(connection, question)
-                    asked += 1
+                    if worker is None:
+                        worker, spare = spare or self._fork(next(names)), None
+                        worker.wait_until_ready()
+                    worker.connection.send_bytes(question)
+                    if not worker.connection.poll(min(SLOW_S, self.options.timeout)):
+                        spare = spare or self._fork(next(names))  # in case that this one is killed
+                        if not worker.connection.poll(max(self.options.timeout - SLOW_S, 0)):
+                            raise TimedOut(f"no answer in {self.options.timeout} s")
+                    reply = json.loads(worker.connection.recv_bytes(MAX_REPLY))
+                    worker.asked += 1
                 except TimedOut as error:
                     failure = error
                 except (OSError, EOFError, ValueError) as error:
                     failure = Died(f"{ATTEMPTS} workers died of one question, the last by {error!r}")
                     if self._closed:
                         failure = Closed("the sandbox was closed")
-                if connection is not None and (failure or asked == QUESTIONS_PER_WORKER):
-                    connection.close()
-                    connection = None
-                    self._kill(number)
+                if worker is not None and (failure or worker.asked == QUESTIONS_PER_WORKER):
+                    self._kill(worker)
+                    worker = None
                 if failure is None:
                     future.set_result(reply)
                     break
                 if attempt == ATTEMPTS or not isinstance(failure, Died):
                     future.set_exception(failure)
                     break
-        if connection is not None:
-            connection.close()
+        for left in filter(None, (worker, spare)):
+            left.connection.close()
 
-    def _reply(self, connection: Connection, question: bytes) -> str | None:
-        connection.send_bytes(question)
-        if not connection.poll(self.options.timeout):
-            raise TimedOut(f"no answer in {self.options.timeout} s")
-        return json.loads(connection.recv_bytes(MAX_REPLY))
-
-    def _fork(self, number: str) -> Connection:
-        """A connection to a new worker, which has said that it is ready."""
+    def _fork(self, name: str) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._order(f"fork {number}", theirs.fileno())
-        connection = Connection(ours.detach())
-        try:
-            if not connection.poll(START_S):
-                raise TimeoutError(f"a worker process did not come up in {START_S} s")
-            connection.recv_bytes(MAX_REPLY)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            self._order(f"fork {name}", theirs.fileno())
+        return _Worker(name, Connection(ours.detach()))
 
-    def _kill(self, number: str) -> None:
+    def _kill(self, worker: _Worker) -> None:
         self.replaced += 1
+        worker.connection.close()
         with contextlib.suppress(OSError):  # no zygote, no workers
-            self._order(f"kill {number}")
+            self._order(f"kill {worker.name}")
 
     def _order(self, order: str, *descriptors: int) -> None:
         with self._lock:

@@ -20,7 +20,7 @@ Pairs = list[tuple[str, str]]
 def section(rounds: int, outer: float) -> list[str]:
     clean, mixed, hostile = stream()
     times = [_ours(clean, mixed, hostile, turn) for turn in range(rounds)]
-    ratio = median(_ratio(c, m) for c, m, _ in times)
+    ratio = median(_ratio(c, m, hostile) for c, m, _ in times)
     longest = max(m.longest_silence for _, m, _ in times)
     left = max(processes for _, _, processes in times)
     lost = max(_lost(c, m, hostile) for c, m, _ in times)
@@ -31,7 +31,7 @@ def section(rounds: int, outer: float) -> list[str]:
     )
     lines += target("processes left after closing", "none", str(left), left == 0)
     lines += target("ordinary items whose verdict changes", "none", str(lost), lost == 0)
-    lines += _one_by_one(times[-1][1], mixed, hostile)
+    lines += _one_by_one(times[-1][1], hostile)
     return lines + _rivals(clean, mixed, hostile, outer)
 
 
@@ -39,9 +39,9 @@ def _explained(items: int, hostile: int, rounds: int) -> str:
     return (
         f"{items} items, {hostile} of them hostile, with a limit of {LIMIT:.0f} s; one worker, all on one core, "
         f"{IN_FLIGHT} items in flight, {rounds} rounds, each in new processes. Throughput kept is the time of the "
-        "ordinary items alone over the time of the whole stream less the limit for each item that timed out: killing "
-        "and replacing processes counts against us, and so do hostile items that end before the limit. The time to a "
-        "verdict is the longest time between two verdicts, which with one worker no item can have exceeded."
+        "ordinary items alone over the time of the whole stream, less the limit for each item that timed out and what "
+        "the other hostile ones ran; killing and replacing processes counts against us. The time to a verdict is the "
+        "longest time between two verdicts, which with one worker no item can have exceeded."
     )
 
 
@@ -67,15 +67,22 @@ def _ours(clean: Pairs, mixed: Pairs, hostile: dict[int, str], turn: int) -> tup
         contender = Contender("ours", LIMIT)
         heats[name] = contender.judge(pairs)
         left += contender.close()[1]
-    kept = _ratio(heats["clean"], heats["mixed"])
+    kept = _ratio(heats["clean"], heats["mixed"], hostile)
     clean_heat, mixed_heat = heats["clean"], heats["mixed"]
     say(f"hostile, ours: clean {clean_heat.seconds:.1f} s, mixed {mixed_heat.seconds:.1f} s, {kept:.2f} kept")
     return clean_heat, mixed_heat, left
 
 
-def _ratio(clean: Heat, mixed: Heat) -> float:
-    spent = sum(verdict.value == "timeout" for verdict in mixed.verdicts.values()) * LIMIT
+def _ratio(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> float:
+    spent = sum(LIMIT if mixed.verdicts[i].value == "timeout" else _ran(mixed, i) for i in hostile)
     return clean.seconds / max(mixed.seconds - spent, 1e-9)
+
+
+def _ran(mixed: Heat, i: int) -> float:
+    """Seconds from the verdict before it, or from its start if that is later."""
+    verdict = mixed.verdicts[i]
+    before = max((v.end for v in mixed.verdicts.values() if v.end < verdict.end), default=verdict.start)
+    return verdict.end - max(before, verdict.start)
 
 
 def _lost(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> int:
@@ -86,13 +93,11 @@ def _lost(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> int:
     return sum(a != b for a, b in zip(before, after, strict=True))
 
 
-def _one_by_one(mixed: Heat, pairs: Pairs, hostile: dict[int, str]) -> list[str]:
-    ends = sorted(v.end for v in mixed.verdicts.values())
-    rows = []
-    for i, name in sorted(hostile.items(), key=lambda item: item[1]):
-        verdict = mixed.verdicts[i]
-        before = max((end for end in ends if end < verdict.end), default=verdict.start)
-        rows.append([name, verdict.value, f"{verdict.end - max(before, verdict.start):.2f}"])
+def _one_by_one(mixed: Heat, hostile: dict[int, str]) -> list[str]:
+    rows = [
+        [name, mixed.verdicts[i].value, f"{_ran(mixed, i):.2f}"]
+        for i, name in sorted(hostile.items(), key=lambda item: item[1])
+    ]
     return table(["hostile item", "verdict", "seconds since the verdict before it"], rows)
 
 

@@ -79,9 +79,9 @@ def test_a_worker_is_killed_at_the_limit_and_replaced_at_once(sandbox, answer):
         assert await judge(sandbox) == "correct"
         assert time.monotonic() - start < 0.5
 
-    (before,) = workers(sandbox)
+    before = workers(sandbox)
     asyncio.run(run())
-    assert not runs(before) and len(workers(sandbox)) == 1
+    assert not all(map(runs, before)) and 1 <= len(workers(sandbox)) <= 2  # one may be a spare
 
 
 def test_equal_questions_are_asked_once(sandbox):
@@ -145,26 +145,27 @@ def test_a_process_killed_from_outside_costs_no_answer(sandbox, whom, busy):
     async def run():
         work = asyncio.create_task(judge(sandbox, HOUR)) if busy else None
         await asyncio.sleep(0.3)
-        (zygote,), (worker,) = sandbox.processes(), workers(sandbox)
-        (worker if whom == "worker" else zygote).kill()
-        eventually(lambda: not runs(worker))  # it goes with its zygote
+        children = workers(sandbox)
+        for victim in children if whom == "worker" else sandbox.processes():
+            victim.kill()
+        eventually(lambda: not any(map(runs, children)))  # they go with their zygote
         assert await judge(sandbox) == "correct"
         if work:
             with pytest.raises(TimedOut):
                 await work
 
     asyncio.run(run())
-    assert len(workers(sandbox)) == 1
+    assert 1 <= len(workers(sandbox)) <= 2
 
 
 def test_a_stopped_worker_is_replaced(sandbox):
     """SIGSTOP: it neither answers nor dies."""
-    (worker,) = workers(sandbox)
-    worker.send_signal(signal.SIGSTOP)
+    stopped = workers(sandbox)[0]
+    stopped.send_signal(signal.SIGSTOP)
     with pytest.raises(TimedOut):
         asyncio.run(judge(sandbox))
     assert asyncio.run(judge(sandbox)) == "correct"
-    assert not runs(worker)
+    assert not runs(stopped)
 
 
 def test_a_question_whose_worker_keeps_dying(sandbox):
@@ -220,7 +221,7 @@ def test_close_ends_processes_and_callers():
     async def run():
         await asyncio.gather(*(judge(sandbox, f"x+{i}") for i in range(10)))
         tree = [*sandbox.processes(), *workers(sandbox)]
-        assert len(tree) == 3
+        assert 3 <= len(tree) <= 5  # with spares
         work = [asyncio.create_task(judge(sandbox, f"{HOUR}+{i}")) for i in range(5)]
         await asyncio.sleep(0.3)
         sandbox.close()
@@ -263,7 +264,7 @@ asyncio.run(main())
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     tree = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-    assert len(tree) == 2
+    assert 2 <= len(tree) <= 3  # a spare beside the one that is stuck
     os.kill(parent.pid, how)
     parent.stdout.close()
     eventually(lambda: not any(map(runs, tree)))
