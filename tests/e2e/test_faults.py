@@ -19,13 +19,12 @@ def must_have_failed(finished: Run, since: float, *says: str) -> None:
     assert not finished.leftovers, finished.leftovers
 
 
-@pytest.mark.parametrize(("victim", "says"), [("VLLM::Worker", "EngineDeadError"), ("ray::AgentLoop", "died")])
-def test_a_dead_worker(tmp_path, victim, says):
+def test_a_dead_worker(tmp_path):
     started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500")
     started.wait_for("step    1", timeout=300)
     killed_at = time.monotonic()
-    next(p for p in started.processes() if " ".join(p.cmdline()).startswith(victim)).kill()
-    must_have_failed(started.wait(timeout=90), killed_at, says)
+    next(p for p in started.processes() if " ".join(p.cmdline()).startswith("VLLM::Worker")).kill()
+    must_have_failed(started.wait(timeout=90), killed_at, "EngineDeadError")
 
 
 def test_a_failed_weight_sync(tmp_path):

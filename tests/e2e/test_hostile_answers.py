@@ -12,7 +12,7 @@ from dsdr_verl.scoring.verifier import Verdict, Verifier
 from tests.corpus import load
 
 pytestmark = pytest.mark.e2e
-LIMIT = 0.5
+LIMIT = 0.3
 
 
 def test_each_costs_its_own_limit_at_most(tmp_path, monkeypatch):
