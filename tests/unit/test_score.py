@@ -415,14 +415,14 @@ def test_failure_keeps_what_is_done(tmp_path, scorer, capsys):
     assert not (tmp_path / "rollouts.scored.jsonl").exists()
 
 
-HARD = r"\boxed{(x+1)^{3000}(x+2)^{3000}(y+1)^{2999}}"
+HARD = r"\boxed{10^{10^{10}}}"  # hours
 
 
 @pytest.mark.e2e
 def test_interrupt(tmp_path):
     """Ends at once, with its processes; whole groups are kept. SIGTERM is made a SIGINT."""
     path = tmp_path / "rollouts.jsonl"
-    rows = [*ROWS[:6], *({"uid": "z", "response": HARD, "ground_truth": "(x+y+z)^{4000}"} for _ in range(4))]
+    rows = [*ROWS[:6], *({"uid": "z", "response": HARD, "ground_truth": "x+5"} for _ in range(4))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     process = subprocess.Popen(
         [sys.executable, "-m", "dsdr_verl.score", path, "scoring.verifier.timeout=300"],
