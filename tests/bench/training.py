@@ -112,12 +112,13 @@ def memory_by_process(processes: list[psutil.Process]) -> dict[str, float]:
     for process in processes:
         try:
             command = process.cmdline()
-            name = (
+            name = (  # a worker's title names the method it is in
                 command[0]
                 if command[0].startswith(("ray::", "VLLM::"))
                 else " ".join(Path(c).name for c in command[:3])
             )
-            # a worker's title names the method it is in; "multiprocessing" is the verifier's child
+            if "zygote.serve" in command[-1]:
+                name = "the verifier's zygote and workers"
             sizes[name.split(".")[0][:48]] += process.memory_full_info().pss / 2**30
         except (psutil.NoSuchProcess, psutil.AccessDenied, IndexError):
             continue
