@@ -37,11 +37,10 @@ class Embedder:
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """float32 [n, D], rows of norm 1; an empty text's row is 0. Equal texts are embedded once, and remembered."""
-        keys = [
-            blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in map(str.strip, texts)
-        ]
+        texts = [text.strip() for text in texts]
+        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         known = {key: self._remembered[key] for key in keys if key in self._remembered}
-        new = {key: text.strip() for key, text in zip(keys, texts, strict=True) if key not in known}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         known |= dict(zip(new, self._encode(list(new.values())), strict=True))
         self._remembered.update({key: known[key] for key in new})
         return np.stack([known[key] for key in keys]) if texts else np.empty((0, self.dimension), np.float32)

@@ -195,11 +195,9 @@ def read_number(text: str) -> Number | None:
     An integer, with thousands separators or not; a decimal, with exponent or repeating digits perhaps; `a/b`,
     `\frac{a}{b}`, a mixed number. Each may be times a power of ten, "million" or the like, and a percentage.
     """
-    if len(text) > MAX_NUMBER:
+    if len(text) > MAX_NUMBER or not (m := _NUMBER.fullmatch(text)):
         return None
-    figure, power, digit, magnitude, percent = (
-        _NUMBER.fullmatch(text).groups() if "\n" not in text else (text, *[""] * 4)
-    )
+    figure, power, digit, magnitude, percent = m.groups()
     sign = -1 if figure[:1] == "-" else 1
     value = _read_figure(figure.removeprefix("-").removeprefix("+"))
     if value is None or (magnitude or "") not in _MAGNITUDES:

@@ -20,8 +20,9 @@ _TOKEN = re.compile(r"[A-Za-z]+|[$€£¥¢%°/]|\^\{?-?\d\}?")
 
 # What makes words after a number more than its unit.
 _MORE = re.compile(
-    r"\b(?:sin|cos|tan|log|ln|exp|sqrt|theta|alpha|beta|infinity|inf|and|or|not|mod|to|but|maybe|perhaps|either|than|plus|minus|times|about|hundred|thousand|million|billion|"
-    r"trillion|dozen|one|two|three|four|five|six|seven|eight|nine|ten|is|if|for|where|when|at|in the|all|any)\b",
+    r"\b(?:sin|cos|tan|log|ln|exp|sqrt|theta|alpha|beta|infinity|inf|and|or|not|mod|to|but|maybe|perhaps|either|than|"
+    r"plus|minus|times|about|hundred|thousand|million|billion|trillion|dozen|one|two|three|four|five|six|seven|eight|"
+    r"nine|ten|is|if|for|where|when|at|in the|all|any)\b",
     re.IGNORECASE,
 )
 _TEXT = r"\\(?:text|textrm|textit|textbf|mathrm|mbox|operatorname|rm)\s?\{([^{}()\[\]]*)\}"

@@ -16,6 +16,7 @@ import pytest
 from dsdr_verl.scoring import sandbox as module
 from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.sandbox import Closed, Died, Sandbox, TimedOut
+from tests.e2e.processes import eventually, runs
 
 pytestmark = pytest.mark.e2e
 LIMIT = 0.6
@@ -25,20 +26,6 @@ STUCK_IN_C = "9" * 4000 + "^{99999}"
 
 def workers(sandbox):
     return [process for zygote in sandbox.processes() for process in zygote.children()]
-
-
-def runs(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def eventually(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 async def judge(sandbox, answer="1+x", truth="x+1"):
@@ -148,7 +135,7 @@ def test_a_process_killed_from_outside_costs_no_answer(sandbox, whom, busy):
         children = workers(sandbox)
         for victim in children if whom == "worker" else sandbox.processes():
             victim.kill()
-        eventually(lambda: not any(map(runs, children)))  # they go with their zygote
+        eventually(lambda: not any(map(runs, children)), seconds=5.0)  # they go with their zygote
         assert await judge(sandbox) == "correct"
         if work:
             with pytest.raises(TimedOut):
@@ -267,5 +254,5 @@ asyncio.run(main())
     assert 2 <= len(tree) <= 3  # a spare beside the one that is stuck
     os.kill(parent.pid, how)
     parent.stdout.close()
-    eventually(lambda: not any(map(runs, tree)))
+    eventually(lambda: not any(map(runs, tree)), seconds=5.0)
     parent.wait(20)

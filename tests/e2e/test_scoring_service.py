@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 
 from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
 from dsdr_verl.scoring.service import Scorer, ScoringClient
+from tests.e2e.processes import eventually, runs
 
 pytestmark = pytest.mark.e2e
 
@@ -32,21 +33,6 @@ def service_processes():
             if any(mark in " ".join(process.cmdline()) for mark in ("ScoringActor", "zygote.serve")):
                 found.add(process.pid)
     return found
-
-
-def runs(pid):
-    """Whether it does; once Ray is down its orphans are nobody's children."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def eventually(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,22 @@
+"""Waiting for processes to come and go."""
+
+import time
+from collections.abc import Callable
+
+import psutil
+
+
+def runs(process: psutil.Process | int) -> bool:
+    """Whether a process (or the one of that id) runs; a zombie does not, and an orphan is nobody's child."""
+    try:
+        process = psutil.Process(process) if isinstance(process, int) else process
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
