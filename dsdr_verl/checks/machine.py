@@ -9,7 +9,13 @@ from omegaconf import DictConfig
 from dsdr_verl.checks.reading import ACTOR, MODEL, ROLLOUT, get, gpus, items, ulysses, whole
 from dsdr_verl.checks.wording import Problems, not_among, not_dividing, show
 
-ON_CPU = {f"{ACTOR}.strategy": "fsdp2", f"{ROLLOUT}.name": "vllm", f"{MODEL}.lora_rank": 0}
+ON_CPU = {
+    f"{ACTOR}.strategy": "fsdp2",
+    f"{ACTOR}.ulysses_sequence_parallel_size": 1,  # the CPU's attention does not gather the parts of a sequence
+    f"{ROLLOUT}.name": "vllm",
+    f"{MODEL}.lora_rank": 0,
+    f"{MODEL}.use_remove_padding": True,
+}
 
 
 def loggers(config: DictConfig) -> Problems:
@@ -33,7 +39,7 @@ def device(config: DictConfig) -> Problems:
         yield f"{nodes} is {get(config, nodes)}, and RAY_ADDRESS is not set; set that to a cluster's, or {nodes}=1"
     for option, fit in ON_CPU.items():
         if name == "cpu" and get(config, option) != fit:
-            yield f"{option} is {show(get(config, option))}, which does not work with {key}=cpu; set it to {fit}"
+            yield f"{option} is {show(get(config, option))}, which does not work with {key}=cpu; set it to {show(fit)}"
 
 
 def gpu_groups(config: DictConfig) -> Problems:

@@ -1,10 +1,12 @@
 """FSDP2 on the CPU. verl imports this module through `actor_rollout_ref.model.external_lib=dsdr_verl.platform.fsdp`.
 
-Three things differ from a GPU:
+Five things differ from a GPU:
 
 * torch refuses verl's process-group string "cpu:gloo,cpu:gloo", so the group is made here first; verl skips its own
   call when one exists.
 * verl builds the reference model with `CPUOffloadPolicy(pin_memory=True)`, which needs an accelerator.
+* Without flash-attn's cross entropy verl takes log-probs row by row, which costs a tenth of an update.
+* transformers' attention computes all pairs of packed tokens (`attention`).
 * verl's weight sender waits on its socket for ever when the receiving vLLM worker fails; a limit on that wait turns
   the hang into an error.
 """
@@ -21,17 +23,26 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+import dsdr_verl.platform.attention  # noqa: F401 - registers itself with transformers
+
 WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "30"))
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
 class CPUFSDPEngineWithLMHead(FSDPEngineWithLMHead):
-    """verl's FSDP2 engine, without pinned memory."""
+    """verl's FSDP2 engine, without pinned memory and with log-probs taken at once."""
 
     def _build_fsdp_module(self, module):
-        # No extension point: the policy is built inside verl's method from this module-level name.
+        # No extension point: verl's methods take both from these module-level names.
         transformer_impl.CPUOffloadPolicy = lambda pin_memory: CPUOffloadPolicy(pin_memory=False)
+        transformer_impl.logprobs_from_logits = token_log_probs
         return super()._build_fsdp_module(module)
+
+
+def token_log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = False) -> torch.Tensor:
+    """log π of `labels` [...] under `logits` [..., V]: [...]. `inplace_backward` is verl's, of use to flash-attn only."""
+    flat = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return -flat.view(labels.shape)
 
 
 def _is_training_worker() -> bool:

@@ -168,7 +168,11 @@ def test_engine():
     import dsdr_verl.platform.fsdp as ours
 
     assert EngineRegistry._engines["language_model"]["fsdp2"]["cpu"] is ours.CPUFSDPEngineWithLMHead
+    # the two names that are replaced there
     assert "CPUOffloadPolicy(pin_memory=True)" in inspect.getsource(transformer_impl.FSDPEngine._build_fsdp_module)
+    outputs = inspect.getsource(transformer_impl.FSDPEngineWithLMHead.prepare_model_outputs)
+    assert "logprobs_from_logits(" in outputs
+    assert parameters(transformer_impl.logprobs_from_logits) == ["logits", "labels", "inplace_backward"]
 
 
 def test_weight_sync():

@@ -78,8 +78,10 @@ WRONG = [
     ({"trainer.logger": ["tensorbord"]}, "trainer.logger is 'tensorbord'", "did you mean tensorboard?"),
     ({"trainer.logger": "nothing_like_it"}, "trainer.logger is 'nothing_like_it'", "Set it to one of wandb"),
     ({"trainer.device": "cdua"}, "trainer.device is 'cdua'", "did you mean cuda?"),
-    ({f"{ACTOR}.strategy": "fsdp"}, "actor.strategy is 'fsdp'", "trainer.device=cpu; set it to fsdp2"),
-    ({f"{ROLLOUT}.name": "sglang"}, "rollout.name is 'sglang'", "trainer.device=cpu; set it to vllm"),
+    ({f"{ACTOR}.strategy": "fsdp"}, "actor.strategy is 'fsdp'", "trainer.device=cpu; set it to 'fsdp2'"),
+    ({f"{ROLLOUT}.name": "sglang"}, "rollout.name is 'sglang'", "trainer.device=cpu; set it to 'vllm'"),
+    ({ULYSSES: 2, "trainer.n_gpus_per_node": 2}, "parallel_size is 2", "trainer.device=cpu; set it to 1"),
+    ({f"{MODEL}.use_remove_padding": False}, "use_remove_padding is false", "trainer.device=cpu; set it to true"),
     ({f"{MODEL}.lora_rank": 8}, "model.lora_rank is 8", "trainer.device=cpu; set it to 0"),
     ({"trainer.nnodes": 2}, "trainer.nnodes is 2", "RAY_ADDRESS", "trainer.nnodes=1"),
     # its folders; more in test_folders.py
@@ -94,7 +96,6 @@ FINE = [
     {"data.gen_batch_size": 4},
     {"data.gen_batch_size": 3, "algorithm.filter_groups.enable": True, "algorithm.filter_groups.metric": "acc"},
     {"trainer.n_gpus_per_node": 2, f"{ROLLOUT}.tensor_model_parallel_size": 2},
-    {"trainer.n_gpus_per_node": 2, ULYSSES: 2, f"{ACTOR}.ppo_max_token_len_per_gpu": 64},
     {f"{ROLLOUT}.max_model_len": None},
     {**FULL, ENTROPY: True},
     {**FULL, ENTROPY: False, "algorithm.dsdr.lambda_l": 0},
@@ -128,6 +129,7 @@ def test_what_is_wrong_on_a_cpu_may_be_right_on_a_gpu(gpu_config, monkeypatch):
     assert (
         problems(gpu_config, {f"{ACTOR}.strategy": "fsdp", f"{MODEL}.lora_rank": 8, f"{ROLLOUT}.name": "sglang"}) == []
     )
+    assert problems(gpu_config, {ULYSSES: 2, f"{ACTOR}.ppo_max_token_len_per_gpu": 64}) == []
     found = problems(gpu_config, {f"{ROLLOUT}.tensor_model_parallel_size": 3})
     assert_one(found, "tensor_model_parallel_size is 3", "such as 2")
 
