@@ -10,13 +10,14 @@ from dsdr_verl.algorithm.groups import count_groups, segment_sum
 from dsdr_verl.algorithm.options import CHOICES
 
 
-def normalize_embeddings(z_BD: Tensor) -> Tensor:
-    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]. A zero vector (an empty response) stays zero.
+def normalize_embeddings(z_BD: Tensor, valid_B: Tensor) -> Tensor:
+    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]. A zero vector (an empty response) stays zero; where not valid it is zero.
 
     Raises:
-        ValueError: an embedding is not finite.
+        ValueError: an embedding of a valid rollout is not finite.
     """
     z_BD = z_BD.to(torch.float64, copy=True)
+    z_BD.index_fill_(0, (~valid_B).nonzero().flatten(), 0.0)
     norm_B1 = z_BD.norm(dim=-1, keepdim=True)  # finite if and only if all of its row is
     if not norm_B1.isfinite().all():
         bad = (~norm_B1.isfinite()).flatten().nonzero().flatten().tolist()
@@ -47,13 +48,15 @@ def semantic_diversity(
         raise ValueError(f"reference_set must be one of {CHOICES['reference_set']}, got {reference_set!r}")
     valid_B = valid_B.bool()
     reference_B = valid_B & correct_B.bool() if reference_set == "correct" else valid_B
-    z_BD = normalize_embeddings(z_BD.where(valid_B[:, None], 0.0))
-    self_B = reference_B.double()  # a rollout of the reference set is not compared with itself
+    z_BD = normalize_embeddings(z_BD, valid_B)
 
     P = count_groups(group_B)
-    others_B = segment_sum(self_B, group_B, P)[group_B] - self_B
-    sum_BD = segment_sum(z_BD * self_B[:, None], group_B, P)[group_B]
-    similarity_B = torch.linalg.vecdot(z_BD, sum_BD) - self_B * torch.linalg.vecdot(z_BD, z_BD)  # Σ_{j≠i} z̄_i·z̄_j
+    reference_group_B = group_B.where(reference_B, P)  # one more group, for those that nobody is compared with
+    self_B = reference_B.double()  # a rollout of the reference set is not compared with itself
+    others_B = segment_sum(self_B, reference_group_B, P + 1)[group_B] - self_B
+    # Σ_{j≠i} z̄_i·z̄_j. In place: fresh memory for [B, D] costs more than the arithmetic.
+    sum_BD = segment_sum(z_BD, reference_group_B, P + 1).index_select(0, group_B)
+    similarity_B = sum_BD.addcmul_(self_B[:, None], z_BD, value=-1).mul_(z_BD).sum(-1)
     D_emb_B = (others_B - similarity_B) / (2 * others_B.clamp(min=1))
     return D_emb_B.where(valid_B & (others_B > 0), 0.0).clamp(0, 1).float()
 
@@ -79,12 +82,12 @@ def formula_diversity(row_F: Tensor, formula_F: Tensor, group_B: Tensor, valid_B
     at = valid_B[row_F].nonzero(as_tuple=True)
     row_F, formula_F = row_F[at], formula_F[at]
     kinds, formula_F = formula_F.unique(return_inverse=True)
-    n = max(len(kinds), 1)
 
-    pair_F = (row_F * n + formula_F).unique()  # S(o_i): sets
-    row_F, formula_F = pair_F // n, pair_F % n
-    _, where_F, holders = (group_B[row_F] * n + formula_F).unique(return_inverse=True, return_counts=True)
-    I_F = (holders[where_F] == 1).double()  # Eq. 7
+    # One sorted number for (group, formula, rollout): sets S(o_i), and the holders of a formula side by side.
+    key_F = ((group_B[row_F] * len(kinds) + formula_F) * B + row_F).unique()
+    row_F, held_F = key_F % B, key_F // B
+    new_F = held_F.diff(prepend=held_F.new_tensor([-1])) != 0
+    I_F = (new_F & new_F.roll(-1)).double()  # Eq. 7: no holder before it, and none after
     size_B = segment_sum(torch.ones_like(I_F), row_F, B)
     return (segment_sum(I_F, row_F, B) / size_B.clamp(min=1)).float()
 

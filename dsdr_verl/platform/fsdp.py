@@ -40,7 +40,7 @@ class CPUFSDPEngineWithLMHead(FSDPEngineWithLMHead):
 
 
 def token_log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward: bool = False) -> torch.Tensor:
-    """log π of `labels` [...] under `logits` [..., V]: [...]. `inplace_backward` is verl's, of use to flash-attn only."""
+    """log π of `labels` [...] under `logits` [..., V]: [...]. `inplace_backward` is of use to flash-attn only."""
     flat = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
     return -flat.view(labels.shape)
 

@@ -62,11 +62,21 @@ def test_near_duplicates_are_resolved():
 
 def test_embeddings_of_any_norm_and_dtype():
     z = torch.randn(5, 8)
-    unit = normalize_embeddings(z)
+    all_valid = torch.ones(5, dtype=torch.bool)
+    unit = normalize_embeddings(z, all_valid)
     torch.testing.assert_close(unit.norm(dim=-1), torch.ones(5).double())
-    torch.testing.assert_close(normalize_embeddings(1e-20 * z), unit)
-    assert normalize_embeddings(torch.zeros(2, 8)).eq(0).all()
-    assert normalize_embeddings(z.bfloat16()).isfinite().all()
+    torch.testing.assert_close(normalize_embeddings(1e-20 * z, all_valid), unit)
+    assert normalize_embeddings(torch.zeros(5, 8), all_valid).eq(0).all()
+    assert normalize_embeddings(z.bfloat16(), all_valid).isfinite().all()
+
+
+def test_embeddings_are_left_as_they_were():
+    z = torch.randn(5, 8, dtype=torch.float64)
+    before = z.clone()
+    group, valid, correct = everyone(5)
+    valid[3] = False
+    semantic_diversity(z, group, valid, correct)
+    assert z.equal(before)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
