@@ -42,7 +42,7 @@ class Embedder:
         known = {key: self._remembered[key] for key in keys if key in self._remembered}
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         known |= dict(zip(new, self._encode(list(new.values())), strict=True))
-        self._remembered.update({key: known[key] for key in new})
+        self._remembered.update({key: known[key].copy() for key in new})  # else a row would keep its whole batch
         return np.stack([known[key] for key in keys]) if texts else np.empty((0, self.dimension), np.float32)
 
     @torch.inference_mode()

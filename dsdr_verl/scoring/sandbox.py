@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,6 +18,7 @@ from multiprocessing.connection import Connection
 from weakref import WeakKeyDictionary
 
 import psutil
+from cachetools import LRUCache
 
 from dsdr_verl.scoring.options import VerifierOptions
 
@@ -26,7 +26,8 @@ ATTEMPTS = 3  # times that a question is asked whose worker dies under it
 SLOW_S = 0.05  # after which a question's worker gets a spare beside it
 START_S = 60.0  # for a worker to come up
 QUESTIONS_PER_WORKER = 10_000  # then it is replaced, so that nothing it holds on to adds up
-REMEMBERED = 16_384  # answers kept, as the rollouts of a group often ask the same
+REMEMBERED = 2**22  # bytes, about, of replies kept, as the rollouts of a group often ask the same
+REPLY_OVERHEAD = 128  # bytes that a kept reply takes beside its text
 MAX_REPLY = 2**20  # bytes
 
 _ZYGOTE = """
@@ -74,7 +75,10 @@ class Sandbox:
         self._zygote: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._lock = threading.Lock()
         self._questions: queue.SimpleQueue[tuple[Future[str | None], bytes] | None] = queue.SimpleQueue()
-        self._asked: OrderedDict[bytes, Future[str | None]] = OrderedDict()
+        self._asked: dict[bytes, Future[str | None]] = {}  # not yet answered
+        self._replies: LRUCache[bytes, str | None] = LRUCache(
+            REMEMBERED, getsizeof=lambda reply: REPLY_OVERHEAD + len(reply or "")
+        )
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -100,12 +104,12 @@ class Sandbox:
             if self._closed:
                 raise Closed("the sandbox was closed")
             if key in self._asked:
-                self._asked.move_to_end(key)
                 return self._asked[key]
             future: Future[str | None] = Future()
+            if key in self._replies:
+                future.set_result(self._replies[key])
+                return future
             self._asked[key] = future
-            if len(self._asked) > REMEMBERED:
-                self._asked.popitem(last=False)
             self.waiting += 1
             if not self._threads:
                 self._threads = [
@@ -121,8 +125,9 @@ class Sandbox:
     def _settle(self, key: bytes, future: Future[str | None]) -> None:
         with self._lock:
             self.waiting -= 1
-            if future.exception() is not None and self._asked.get(key) is future:
-                del self._asked[key]  # it may go better another time
+            del self._asked[key]
+            if future.exception() is None:  # else it may go better another time
+                self._replies[key] = future.result()
 
     # ------------------------------------------------------------------------------- a thread for each worker
 

@@ -88,7 +88,8 @@ class Started:
 
 def run(folder: Path, *overrides: str, **kwargs) -> Run:
     """Train to the end with the tiny profile."""
-    finished = Started(folder, *TINY, f"run_dir={folder}", *overrides, **kwargs).wait()
+    no_dashboard = "+ray_kwargs.ray_init.include_dashboard=false"  # seconds, which these runs have no use for
+    finished = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *overrides, **kwargs).wait()
     assert finished.returncode == 0, f"{finished.output}\n{log_tail(folder)}"
     assert not finished.leftovers, finished.leftovers
     return finished

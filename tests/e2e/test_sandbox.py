@@ -41,7 +41,7 @@ def shared():
 @pytest.fixture
 def sandbox(shared):
     """With one worker up and nothing remembered, whatever the test before has done to it."""
-    shared._asked.clear()
+    shared._replies.clear()
     asyncio.run(judge(shared, "0", "0"))
     return shared
 

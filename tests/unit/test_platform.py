@@ -1,11 +1,16 @@
 """What the CPU engine computes in its own way, against the plain way: packed attention and log-probs."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3Config
 
 from dsdr_verl.platform.attention import NAME
 from dsdr_verl.platform.fsdp import token_log_probs
+from tests.unit.checks.configs import composed
 
 SIZES = dict(
     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -62,3 +67,24 @@ def test_log_probs(shape):
     (expected,) = torch.autograd.grad((plain * weights).sum(), logits)
     (actual,) = torch.autograd.grad((ours * weights).sum(), logits)
     torch.testing.assert_close(actual, expected)
+
+
+def test_empty_cache_returns_what_malloc_keeps():
+    """In a process with the hardware profile's settings, under which nothing is returned by itself."""
+    code = """
+import numpy as np, psutil
+from dsdr_verl.platform.cpu import CPUDeviceModule
+kept = [np.ones(2**20) for _ in range(64)]  # 8 MiB each
+kept.pop()
+barrier = bytearray(2**16)
+full = psutil.Process().memory_info().rss
+kept.clear()
+print(full - psutil.Process().memory_info().rss)
+CPUDeviceModule.empty_cache()
+print(full - psutil.Process().memory_info().rss)
+"""
+    settings = composed("hardware=cpu", "+algorithm=dsdr").ray_kwargs.ray_init.runtime_env.env_vars
+    env = os.environ | {name: str(value) for name, value in settings.items() if name.startswith("MALLOC")}
+    output = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    before, after = map(int, output.split())
+    assert before < 64 * 2**20 and after > 384 * 2**20

@@ -4,7 +4,8 @@ from fractions import Fraction
 import pytest
 
 from dsdr_verl.scoring.answers import extract_answer, extract_answers
-from dsdr_verl.scoring.equality import compare, read_number, spell
+from dsdr_verl.scoring.equality import compare, spell
+from dsdr_verl.scoring.numbers import read_number
 
 
 @pytest.mark.parametrize(
