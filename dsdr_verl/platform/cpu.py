@@ -6,22 +6,12 @@ A CPU-only Ray actor on a GPU cluster (the driver of a run, a reward worker) mus
 
 from __future__ import annotations
 
-import ctypes
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
-
-_libc = ctypes.CDLL(None)
-
-
-def _return_free_memory() -> None:
-    """What malloc keeps for the next micro-batch (see hardware/cpu.yaml) goes back to the system: verl asks for it
-    before a weight sync. Not on a C library other than glibc, which has no such call."""
-    if trim := getattr(_libc, "malloc_trim", None):
-        trim(0)
 
 
 class CPUDeviceModule:
@@ -33,7 +23,7 @@ class CPUDeviceModule:
     current_device = staticmethod(lambda: "cpu")
     set_device = staticmethod(lambda device: None)
     synchronize = staticmethod(lambda device=None: None)
-    empty_cache = staticmethod(_return_free_memory)
+    empty_cache = staticmethod(lambda: None)
     ipc_collect = staticmethod(lambda: None)
     set_per_process_memory_fraction = staticmethod(lambda fraction, device=None: None)
     manual_seed = staticmethod(torch.manual_seed)
@@ -87,8 +77,7 @@ class PlatformCPU(PlatformBase):
 
     def set_allocator_settings(self, settings: str) -> None: ...
 
-    def empty_cache(self) -> None:
-        _return_free_memory()
+    def empty_cache(self) -> None: ...
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None

@@ -1,4 +1,4 @@
-"""Whether two answers are the same, as far as strings and plain numbers tell; the rest is left to algebra.
+"""Whether two answers are the same, as far as strings, numbers and lists of numbers tell; the rest takes algebra.
 
 Every function is linear in its text.
 """
