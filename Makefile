@@ -29,7 +29,7 @@ $(READY): $(LOCK) pyproject.toml
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
 
-demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 12 minutes on 2 cores
+demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 13 minutes on 2 cores
 	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr trainer.experiment_name=demo-$$(date +%Y%m%d-%H%M%S)
 
 tiny: $(READY) ## the same path with a model of a million parameters, about 2 minutes
