@@ -1,19 +1,19 @@
 """FSDP2 on the CPU. verl imports this module through `actor_rollout_ref.model.external_lib=dsdr_verl.platform.fsdp`.
 
-Five things differ from a GPU:
+What differs from a GPU:
 
 * torch refuses verl's process-group string "cpu:gloo,cpu:gloo", so the group is made here first; verl skips its own
   call when one exists.
 * verl builds the reference model with `CPUOffloadPolicy(pin_memory=True)`, which needs an accelerator.
 * Without flash-attn's cross entropy verl takes log-probs row by row, which costs a tenth of an update.
-* transformers' attention computes all pairs of packed tokens (`attention`).
+* transformers' attention computes all pairs of packed tokens (`attention`), and malloc gives back what the next
+  micro-batch needs again (`memory`).
 * verl's weight sender waits on its socket for ever when the receiving vLLM worker fails; a limit on that wait turns
   the hang into an error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import torch
@@ -25,8 +25,8 @@ from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 import dsdr_verl.platform.attention  # noqa: F401 - registers itself with transformers
+from dsdr_verl.platform.memory import keep_freed_memory
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "30"))
 
 
@@ -51,18 +51,8 @@ def _is_training_worker() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
 
 
-def _keep_freed_memory() -> None:
-    """Let malloc keep what a micro-batch frees for the next one, instead of faulting it in anew: a third of an update.
-
-    Settings of glibc; another C library has no such call.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 if _is_training_worker():
-    _keep_freed_memory()
+    keep_freed_memory()
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(
             backend="cpu:gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])

@@ -62,7 +62,7 @@ def _read(answer: str) -> Reading:
 def _opened(answer: str) -> str:
     answer = unwrap(_HIDDEN.sub("", answer))
     inside = _ALL_TEXT.fullmatch(answer) or _IN_PARENTHESES.fullmatch(answer)
-    return inside[1].strip() if inside else answer
+    return inside[1].removesuffix(r"\right").strip() if inside else answer
 
 
 def _unnamed(answer: str, other: str) -> str:
@@ -85,7 +85,7 @@ def spell(answer: str) -> str:
 
 
 _ALL_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
-_IN_PARENTHESES = re.compile(r"(?:\\left)?\(([^(),A-J]*\d[^(),]*?)(?:\\right)?\)")
+_IN_PARENTHESES = re.compile(r"(?:\\left)?\(([^(),A-J\d]*\d[^(),]*)\)")
 _HIDDEN = re.compile(r"\\(?:[hv]?phantom|textcolor|color|label|tag)\s?\{[^{}]*\}")
 _OR = re.compile(r"(?<![A-Za-z\\]),? ?\bor\b(?= |\\|$|\d)|\\(?:lor|vee)(?![A-Za-z])")
 _AND = re.compile(r",? \band\b(?= |\\|$|\d)|\\land(?![A-Za-z])")

@@ -71,9 +71,9 @@ def test_log_probs(shape):
 def test_freed_memory_is_kept_for_the_next_micro_batch(keep):
     code = f"""
 import numpy as np, psutil
-from dsdr_verl.platform.fsdp import _keep_freed_memory
+from dsdr_verl.platform.memory import keep_freed_memory
 if {keep}:
-    _keep_freed_memory()
+    keep_freed_memory()
 arrays = [np.ones(2**23) for _ in range(6)]  # 64 MiB each
 barrier = bytearray(2**16)
 full = psutil.Process().memory_info().rss

@@ -204,3 +204,10 @@ def test_megabytes_take_linear_time(text):
     extract_answer(text)
     compare(text[:4096], "x" + text[:4095])
     assert time.process_time() - start < 2
+
+
+def test_an_opening_bracket_and_many_digits_take_linear_time():
+    """Found by the fuzzer: quadratic, a second at 20,000 characters."""
+    start = time.process_time()
+    spell("(" + ".1" * 200_000)
+    assert time.process_time() - start < 2

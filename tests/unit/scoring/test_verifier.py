@@ -149,7 +149,7 @@ def test_hostile_answers_cost_their_limit_and_nothing_else(verifier, name):
 )
 def test_injections_create_nothing(verifier, tmp_path, code, wrap):
     response = wrap % code.format(tmp_path / "X")
-    assert verifier.verify_batch([(response, "4")]) != [CORRECT]
+    assert verifier.verify_batch([(response, "97531")]) != [CORRECT]  # no number that the path may end in
     assert not list(tmp_path.iterdir())
 
 
