@@ -1,4 +1,4 @@
-"""Memory that a micro-batch frees is kept for the next one: faulting it in anew took a third of an update."""
+"""Memory that a micro-batch frees is kept for the next one, instead of being faulted in anew."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def read_closed_form(text: str) -> ClosedForm | None:
     if number := read_number(text):
         if number.is_decimal or number.is_percent:
             return None
-        return _closed(1, number.value**2, 0, negative=number.value < 0)
+        return _closed(number.value**2, 0, negative=number.value < 0)
     if not (m := _FORM.fullmatch(text)):
         return None
     if m["plain"] is not None:
@@ -56,11 +56,11 @@ def read_closed_form(text: str) -> ClosedForm | None:
             return None
         square *= Fraction(factor) ** exponent
         power += exponent if pi else 0
-    return _closed(1, square, power, negative=bool(m["sign"]) != bool(m["inner"]))
+    return _closed(square, power, negative=bool(m["sign"]) != bool(m["inner"]))
 
 
-def _closed(sign: int, square: Fraction, power: int, negative: bool) -> ClosedForm:
-    return ClosedForm(-sign if negative else sign, square, power) if square else ClosedForm(0, square, 0)
+def _closed(square: Fraction, power: int, negative: bool) -> ClosedForm:
+    return ClosedForm(-1 if negative else 1, square, power) if square else ClosedForm(0, square, 0)
 
 
 def same_closed_form(answer: str, truth: str) -> bool | None:
@@ -106,16 +106,19 @@ def same_list(answer: str, truth: str) -> bool | None:
     if not all(map(_is_number, (*a.items, *t.items))):
         return None
     if a.opening in ("(", "["):
-        return len(a.items) == len(t.items) and all(map(same_closed_form, a.items, t.items))
-    return all(any(same_closed_form(x, y) for y in t.items) for x in a.items) and all(
-        any(same_closed_form(x, y) for x in a.items) for y in t.items
-    )
+        same = list(map(same_closed_form, a.items, t.items))
+        # None, for a decimal beside a root, leaves it open
+        return False if len(a.items) != len(t.items) or False in same else None if None in same else True
+    table = [[same_closed_form(x, y) for y in t.items] for x in a.items]
+    if any(None in row for row in table):
+        return None
+    return all(map(any, table)) and all(map(any, zip(*table, strict=True)))
 
 
 def _is_no_list(single: str, listed: Listed) -> bool | None:
     if not _is_number(single) or not all(map(_is_number, listed.items)):
         return None
-    return None if all(same_closed_form(single, item) for item in listed.items) else False
+    return False if False in [same_closed_form(single, item) for item in listed.items] else None
 
 
 def _is_number(text: str) -> bool:
