@@ -9,19 +9,14 @@ from torch import Tensor
 from dsdr_verl.algorithm.groups import count_groups, segment_sum
 from dsdr_verl.algorithm.options import CHOICES
 
+# Rows that are worked on at once: their float64 copies stay in the cache, where whole ones would be faulted in anew.
+ROWS = 256
+
 
 def normalize_embeddings(z_BD: Tensor, valid_B: Tensor) -> Tensor:
-    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]. A zero vector (an empty response) stays zero; where not valid it is zero.
-
-    Raises:
-        ValueError: an embedding of a valid rollout is not finite.
-    """
-    z_BD = z_BD.to(torch.float64, copy=True)
-    z_BD.index_fill_(0, (~valid_B).nonzero().flatten(), 0.0)
-    norm_B1 = z_BD.norm(dim=-1, keepdim=True)  # finite if and only if all of its row is
-    if not norm_B1.isfinite().all():
-        bad = (~norm_B1.isfinite()).flatten().nonzero().flatten().tolist()
-        raise ValueError(f"{len(bad)} embedding(s) hold NaN or infinity, rows {bad[:8]}; check the embedder's output")
+    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]; zero for a zero vector (an empty response), and where not valid."""
+    z_BD = z_BD.to(torch.float64, copy=True).masked_fill_(~valid_B[:, None], 0.0)
+    norm_B1 = z_BD.norm(dim=-1, keepdim=True)
     return z_BD.div_(norm_B1.where(norm_B1 > 0, 1.0))
 
 
@@ -47,16 +42,25 @@ def semantic_diversity(
     if reference_set not in CHOICES["reference_set"]:
         raise ValueError(f"reference_set must be one of {CHOICES['reference_set']}, got {reference_set!r}")
     valid_B = valid_B.bool()
-    reference_B = valid_B & correct_B.bool() if reference_set == "correct" else valid_B
-    z_BD = normalize_embeddings(z_BD, valid_B)
+    finite_B = z_BD.norm(dim=-1, dtype=torch.float64).isfinite()  # if and only if all of its row is
+    if bad := (valid_B & ~finite_B).nonzero().flatten().tolist():
+        raise ValueError(f"{len(bad)} embedding(s) hold NaN or infinity, rows {bad[:8]}; check the embedder's output")
 
-    P = count_groups(group_B)
+    B, P = len(z_BD), count_groups(group_B)
+    reference_B = valid_B & correct_B.bool() if reference_set == "correct" else valid_B
     reference_group_B = group_B.where(reference_B, P)  # one more group, for those that nobody is compared with
     self_B = reference_B.double()  # a rollout of the reference set is not compared with itself
     others_B = segment_sum(self_B, reference_group_B, P + 1)[group_B] - self_B
-    # Σ_{j≠i} z̄_i·z̄_j. In place: fresh memory for [B, D] costs more than the arithmetic.
-    sum_BD = segment_sum(z_BD, reference_group_B, P + 1).index_select(0, group_B)
-    similarity_B = sum_BD.addcmul_(self_B[:, None], z_BD, value=-1).mul_(z_BD).sum(-1)
+
+    blocks = [slice(first, first + ROWS) for first in range(0, B, ROWS)]
+    sum_PD = z_BD.new_zeros(P + 1, z_BD.shape[-1], dtype=torch.float64)
+    for b in blocks:
+        sum_PD.index_add_(0, reference_group_B[b], normalize_embeddings(z_BD[b], valid_B[b]))
+    similarity_B = torch.empty_like(self_B)  # Σ_{j≠i} z̄_i·z̄_j
+    for b in blocks:
+        unit_BD = normalize_embeddings(z_BD[b], valid_B[b])
+        sum_BD = sum_PD.index_select(0, group_B[b]).addcmul_(self_B[b, None], unit_BD, value=-1)
+        similarity_B[b] = sum_BD.mul_(unit_BD).sum(-1)
     D_emb_B = (others_B - similarity_B) / (2 * others_B.clamp(min=1))
     return D_emb_B.where(valid_B & (others_B > 0), 0.0).clamp(0, 1).float()
 
@@ -79,17 +83,16 @@ def formula_diversity(row_F: Tensor, formula_F: Tensor, group_B: Tensor, valid_B
     B = len(group_B)
     if row_F.numel() and not (int(row_F.min()) >= 0 and int(row_F.max()) < B):
         raise ValueError(f"row_F must be in 0..{B - 1}, got {int(row_F.min())}..{int(row_F.max())}")
-    at = valid_B[row_F].nonzero(as_tuple=True)
-    row_F, formula_F = row_F[at], formula_F[at]
     kinds, formula_F = formula_F.unique(return_inverse=True)
+    group_B = group_B.where(valid_B.bool(), count_groups(group_B))  # one more group, for those that do not count
 
     # One sorted number for (group, formula, rollout): sets S(o_i), and the holders of a formula side by side.
-    key_F = ((group_B[row_F] * len(kinds) + formula_F) * B + row_F).unique()
-    row_F, held_F = key_F % B, key_F // B
+    key_F = group_B[row_F].mul_(len(kinds)).add_(formula_F).mul_(B).add_(row_F).unique()
+    row_F, held_F = key_F % B, key_F.div_(B, rounding_mode="floor")
     new_F = held_F.diff(prepend=held_F.new_tensor([-1])) != 0
     I_F = (new_F & new_F.roll(-1)).double()  # Eq. 7: no holder before it, and none after
     size_B = segment_sum(torch.ones_like(I_F), row_F, B)
-    return (segment_sum(I_F, row_F, B) / size_B.clamp(min=1)).float()
+    return (segment_sum(I_F, row_F, B) / size_B.clamp(min=1)).where(valid_B.bool(), 0.0).float()
 
 
 def formula_pairs(formula_ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
