@@ -10,7 +10,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test unit e2e bench fuzz lint lock clean
+.PHONY: help setup demo tiny test unit e2e bench fuzz plan lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ unit: $(READY) ## the fast tests only
 
 e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e
+
+plan: $(READY) ## what a recipe asks of GPUs: RECIPE=qwen3_4b ARM=dsdr NODES=2; all of them without RECIPE
+	@$(BIN)/python -m dsdr_verl.plan \
+		$(if $(RECIPE),$(RECIPE) --arm $(or $(ARM),dsdr) $(if $(NODES),--nodes $(NODES)),--all) $(ARGS)
 
 bench: $(READY) ## measure training and scoring, each side by side with what it is compared to
 	$(BIN)/python -m tests.bench

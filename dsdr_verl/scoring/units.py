@@ -48,8 +48,8 @@ class Unit(NamedTuple):
 def split_unit(answer: str) -> tuple[str, Unit | None]:
     """An answer without its unit, and that; the answer and None if it has none."""
     if m := _CURRENCY.match(answer):
-        value, _ = split_unit(answer[m.end() :])
-        return value, read_unit(m[1])
+        rest = answer[m.end() :]
+        return (answer, None) if _CURRENCY.match(rest) else (split_unit(rest)[0], read_unit(m[1]))
     head, tail = answer[:-_LONGEST], answer[-_LONGEST:].translate(_RAISED)
     if _ANGLE_OF.search(answer):
         return answer, None

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from dsdr_verl.scoring.equality import compare
 from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.verifier import Verdict, Verifier
 
@@ -121,6 +122,13 @@ def test_table(verifier):
     assert not wrong
     counted = sum(verifier.counts[v.value] - before.get(v.value, 0) for v in Verdict)
     assert counted == len(TABLE)
+
+
+@pytest.mark.parametrize("sign", ["$", "\\$", "€"])
+def test_many_currency_signs_are_no_currency(sign):
+    """Found by fuzzing: each sign was one more call deep."""
+    assert compare(f"{sign}5", "5") is True
+    assert compare(sign * 3000, "5") is not True
 
 
 def test_require_boxed():
