@@ -10,10 +10,11 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test unit e2e bench fuzz plan lint lock clean
+.PHONY: help setup demo tiny test unit e2e hosts bench fuzz lint lock clean \
+	cluster-up cluster-status cluster-down submit logs plan images
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv from the lock (again only if the lock or pyproject.toml has changed)
 
@@ -35,14 +36,36 @@ demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 13 minutes o
 tiny: $(READY) ## the same path with a model of a million parameters, about 2 minutes
 	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr profile=tiny trainer.experiment_name=tiny-$$(date +%Y%m%d-%H%M%S)
 
-test: $(READY) ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(READY) ## the test suite; `make hosts` has the rest
+	$(BIN)/python -m pytest -m 'not hosts'
 
 unit: $(READY) ## the fast tests only
-	$(BIN)/python -m pytest -m 'not e2e'
+	$(BIN)/python -m pytest -m 'not e2e and not hosts'
 
 e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e
+
+hosts: $(READY) ## the tests on several hosts, in namespaces of this machine (root, sshd, rsync)
+	$(BIN)/python -m pytest -m hosts
+
+BACKEND ?= local
+INVENTORY ?= recipe/cluster/$(BACKEND).yaml
+CLUSTER = $(BIN)/python -m dsdr_verl.cluster $(subst cluster-,,$@) --inventory $(INVENTORY) --backend $(BACKEND)
+
+cluster-up: $(READY) ## bring nodes up: BACKEND=local|ssh|slurm|kuberay|skypilot|docker INVENTORY=file.yaml
+	$(CLUSTER)
+
+cluster-status: $(READY) ## nodes and jobs (BACKEND, INVENTORY as for cluster-up, here and below)
+	@$(CLUSTER)
+
+submit: $(READY) ## train on the cluster: ARGS='+algorithm=dsdr key=value ...'
+	@$(CLUSTER) -- $(ARGS)
+
+logs: $(READY) ## follow the last job submitted from here
+	@$(CLUSTER) $(if $(JOB),--job $(JOB))
+
+cluster-down: $(READY) ## end the cluster
+	$(CLUSTER)
 
 plan: $(READY) ## what a recipe asks of GPUs: RECIPE=qwen3_4b ARM=dsdr NODES=2; all of them without RECIPE
 	@$(BIN)/python -m dsdr_verl.plan \
@@ -54,8 +77,12 @@ bench: $(READY) ## measure training and scoring, each side by side with what it 
 fuzz: $(READY) ## 100,000 generated responses through the scoring service
 	$(BIN)/python -m tests.fuzz
 
-lint: $(READY) ## ruff: format and lint
-	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+lint: $(READY) ## ruff and hadolint
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/hadolint docker/Dockerfile.*
+
+images: ## build the CPU and the CUDA image (Docker with BuildKit)
+	docker build -f docker/Dockerfile.cpu -t dsdr-verl:cpu --build-arg REVISION=$$(git rev-parse HEAD) .
+	docker build -f docker/Dockerfile.cuda -t dsdr-verl:cuda --build-arg REVISION=$$(git rev-parse HEAD) .
 
 lock: ## resolve both locks anew (needs uv)
 	$(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev --override requirements/cpu-overrides.txt \
