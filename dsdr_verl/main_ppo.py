@@ -18,8 +18,9 @@ def main(config: DictConfig) -> None:
     import ray
 
     from dsdr_verl.checks import config_problems
+    from dsdr_verl.cluster.muster import MusterFailed
     from dsdr_verl.console import RunConsole, divert_output, last_errors
-    from dsdr_verl.trainer.launch import RunFailed, export_environment, run, start_ray
+    from dsdr_verl.trainer.launch import RunFailed, export_environment, joins_cluster, run, start_ray
 
     export_environment(config)
     if problems := config_problems(config):
@@ -41,9 +42,15 @@ def main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with console:
+            model = config.actor_rollout_ref.model.path
             prepare(config, console)
             console.say(f"ray        {start_ray(config)}")
+            if joins_cluster():
+                muster_nodes(config, model, console.say)
             run(config, console.on_event)
+    except MusterFailed as failure:
+        console.say(f"nothing was started: {failure}")
+        sys.exit(3)
     except RunFailed as failure:
         console.say(f"the run has failed: {failure}")
         for line in last_errors(log_path):
@@ -59,6 +66,15 @@ def main(config: DictConfig) -> None:
     finally:
         ray.shutdown()
     summarise(console, run_dir, time.monotonic() - start)
+
+
+def muster_nodes(config: DictConfig, model: str, say) -> None:
+    """Wait for the nodes of the cluster that was joined, and see that they are alike and can have the model."""
+    from dsdr_verl.cluster.muster import muster
+
+    trainer = config.trainer
+    muster(trainer.nnodes, trainer.n_gpus_per_node, model, Path(config.run_dir), config.cluster.wait_seconds, say)
+    say(f"nodes      {trainer.nnodes} with {trainer.n_gpus_per_node} GPUs each, all with the same code and packages")
 
 
 def prepare(config: DictConfig, console) -> None:

@@ -8,6 +8,8 @@ What differs from a GPU:
 * Without flash-attn's cross entropy verl takes log-probs row by row, which costs a tenth of an update.
 * transformers' attention computes all pairs of packed tokens (`attention`), and malloc gives back what the next
   micro-batch needs again (`memory`).
+* gloo binds to what the host's name resolves to, often a loopback that other hosts cannot reach: it is told the
+  interface of the address by which Ray knows this node.
 * verl's weight sender waits on its socket for ever when the receiving vLLM worker fails; a limit on that wait turns
   the hang into an error.
 """
@@ -16,6 +18,8 @@ from __future__ import annotations
 
 import os
 
+import psutil
+import ray.util
 import torch
 import torch.distributed
 import zmq
@@ -47,12 +51,20 @@ def token_log_probs(logits: torch.Tensor, labels: torch.Tensor, inplace_backward
     return -flat.view(labels.shape)
 
 
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address of this machine; None if none has."""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, has in interfaces if any(a.address == address for a in has)), None)
+
+
 def _is_training_worker() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
 
 
 if _is_training_worker():
     keep_freed_memory()
+    if interface := interface_of(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(
             backend="cpu:gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsdr_verl.trainer.events import drain, open_events
 
@@ -24,6 +25,10 @@ def export_environment(config: DictConfig) -> None:
     env = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     for name, value in env.items():
         os.environ.setdefault(name, str(value))
+
+
+def joins_cluster() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def start_ray(config: DictConfig) -> str:
@@ -43,12 +48,12 @@ def start_ray(config: DictConfig) -> str:
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
-    if address := os.environ.get("RAY_ADDRESS"):
+    if joins_cluster():
         # a running cluster has said what it has
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
     context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
-    where = f"joined {address}" if address else "started on this machine"
+    where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
 
 
@@ -63,7 +68,9 @@ def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
     events = open_events()
     with open_dict(config):
         config.transfer_queue.enable = True
-    runner = DSDRTaskRunner.remote()
+    # beside this process: the run folder and the data files need to be on this node only, as far as reading goes
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    runner = DSDRTaskRunner.options(scheduling_strategy=here).remote()
     finished = runner.run.remote(config)
     watchdog = Watchdog()
     try:
@@ -81,9 +88,10 @@ def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
 
 
 class Watchdog:
-    """Notices an actor of this run that has died while the trainer waits for it for ever.
+    """Notices a node that has gone, or an actor of this run that has died while the trainer waits for it for ever.
 
-    The trainer itself notices most deaths at once; it gets `GRACE_S` to report with the better message.
+    The trainer itself notices most deaths of actors at once; it gets `GRACE_S` to report with the better message. Of a
+    lost node it would only say which of its connections broke first.
     """
 
     INTERVAL_S = 5.0
@@ -93,15 +101,20 @@ class Watchdog:
         self._next = time.monotonic() + self.INTERVAL_S
         self._first_seen: dict[str, float] = {}
         self._job = ray.get_runtime_context().get_job_id()
+        self._nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
     def check(self) -> None:
         """Raises:
-        RunFailed: an actor has been dead for longer than the grace.
+        RunFailed: a node that was there at the start has gone, or an actor has been dead for longer than the grace.
         """
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + self.INTERVAL_S
+        for node in ray.nodes():
+            if not node["Alive"] and node["NodeID"] in self._nodes:
+                reason = node.get("DeathReasonMessage") or "no reason given"
+                raise RunFailed(f"node {node['NodeManagerAddress']} has left the cluster: {reason}")
         for actor in self._dead_actors():
             seen = self._first_seen.setdefault(actor.actor_id, now)
             if now - seen >= self.GRACE_S:

@@ -1,0 +1,112 @@
+"""`local`: a head and more Ray nodes as separate processes of this machine, to try a cluster out on a laptop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from dsdr_verl.cluster.backends import HEALTH_CHECKS, ClusterError, ray_start, write_files
+from dsdr_verl.cluster.inventory import Inventory
+from dsdr_verl.cluster.tunnel import answers
+
+ADDRESS = "127.0.0.1"
+START_S = 60.0
+STOP_S = 20.0
+
+
+def files(inventory: Inventory) -> dict[str, str]:
+    head = [*ray_start(inventory, head=ADDRESS), f"--temp-dir={_temp_dir(inventory)}", "--block"]
+    worker = [*ray_start(inventory, address=ADDRESS), "--block"]
+    return {"commands.json": json.dumps({"head": head, "worker": worker}, indent=2)}
+
+
+def up(inventory: Inventory) -> None:
+    """Starts what does not run of head and nodes. `ray start --block` ends its node with itself."""
+    write_files(inventory, files(inventory))
+    commands = json.loads((inventory.folder / "commands.json").read_text())
+    running = _running(inventory)
+    if 0 not in running:
+        if answers(inventory.ports.gcs):
+            raise ClusterError(
+                f"ports.gcs is {inventory.ports.gcs}, where something listens already; stop it, or choose another port"
+            )
+        _end(running)  # nodes of a head that has gone
+        running = {0: _start(inventory, 0, commands["head"], os.environ | HEALTH_CHECKS)}
+        _wait_for(inventory, running[0], inventory.ports.gcs)
+        _wait_for(inventory, running[0], inventory.ports.dashboard)
+    for node in range(1, inventory.size):
+        if node not in running:
+            running[node] = _start(inventory, node, commands["worker"], dict(os.environ))
+    state = {node: (process.pid, process.create_time()) for node, process in running.items()}
+    (inventory.folder / "processes.json").write_text(json.dumps(state))
+
+
+def down(inventory: Inventory) -> None:
+    _end(_running(inventory))
+    (inventory.folder / "processes.json").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def dashboard(inventory: Inventory) -> Iterator[str]:
+    if not answers(inventory.ports.dashboard):
+        raise ClusterError(f"no cluster answers at port {inventory.ports.dashboard} of this machine; make cluster-up")
+    yield f"http://{ADDRESS}:{inventory.ports.dashboard}"
+
+
+def _temp_dir(inventory: Inventory) -> Path:
+    """Short, as Ray's sockets are in it, and its own, so that another Ray of this machine is left alone."""
+    return Path(tempfile.gettempdir()) / f"ray-{inventory.name}"
+
+
+def _start(inventory: Inventory, node: int, command: list[str], environment: dict[str, str]) -> psutil.Process:
+    log = inventory.folder / f"node-{node}.log"
+    program = str(Path(sys.executable).with_name(command[0]))
+    with open(log, "wb") as output:
+        started = subprocess.Popen(
+            [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True, env=environment,
+        )  # fmt: skip
+    return psutil.Process(started.pid)
+
+
+def _wait_for(inventory: Inventory, head: psutil.Process, port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while not answers(port):
+        if not _alive(head) or time.monotonic() > deadline:
+            raise ClusterError(f"the head has not opened port {port}; see {inventory.folder / 'node-0.log'}")
+        time.sleep(0.2)
+
+
+def _running(inventory: Inventory) -> dict[int, psutil.Process]:
+    """Nodes that were started and still run, by number. A process id that went to somebody else is not ours."""
+    path, found = inventory.folder / "processes.json", {}
+    state = json.loads(path.read_text()) if path.exists() else {}
+    for node, (pid, created) in state.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if process.create_time() == created and _alive(process):
+                found[int(node)] = process
+    return found
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _end(nodes: dict[int, psutil.Process]) -> None:
+    """Nodes and all their descendants, the head last; those that do not listen are killed."""
+    for node in sorted(nodes, reverse=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [nodes[node], *nodes[node].children(recursive=True)]
+            nodes[node].terminate()
+            for process in psutil.wait_procs(family, timeout=STOP_S)[1]:
+                process.kill()

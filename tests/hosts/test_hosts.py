@@ -1,0 +1,162 @@
+"""Several hosts with real sshd in namespaces of their own, brought up and broken by the documented commands alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import TINY, run
+from tests.e2e.test_training import kept_rollouts, same
+from tests.hosts.lab import Lab, why_not
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
+
+# 6 prompts x 4 rollouts: one, two and three ranks share them evenly
+BATCH = (*TINY, "+algorithm=dsdr", "data.train_batch_size=6", "actor_rollout_ref.actor.ppo_mini_batch_size=6")
+
+
+class Cluster:
+    """What a user has: a checkout, an inventory, a key, and `make`."""
+
+    def __init__(self, folder: Path, lab: Lab):
+        self.folder, self.lab = folder, lab
+        self.environment = os.environ | {"DSDR_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+        for name in ("RAY_ADDRESS", "MAKEFLAGS", "MAKELEVEL"):
+            self.environment.pop(name, None)
+
+    def of(self, size: int) -> "Cluster":
+        self.inventory = self.folder / f"cluster-{size}.yaml"
+        content = {
+            "name": f"lab{size}", "backend": "ssh", "hardware": "cpu", "hosts": self.lab.addresses[:size],
+            "gpus_per_node": 1, "cpus_per_node": 16, "workdir": str(REPOSITORY),
+            "ssh": {"user": "root", "key": str(self.lab.folder / "key"), "sync": False},
+        }  # fmt: skip
+        self.inventory.write_text(json.dumps(content))
+        return self
+
+    def start(self, target: str, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "dsdr_verl.cluster", target, "-i", str(self.inventory), *arguments]
+        self.output = self.folder / f"{target}-{time.monotonic_ns()}.txt"
+        with open(self.output, "wb") as output:
+            return subprocess.Popen(
+                self.lab.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                cwd=REPOSITORY, env=self.environment,
+            )  # fmt: skip
+
+    def __call__(self, target: str, *arguments: str, expect: int = 0, timeout: float = 400) -> str:
+        process = self.start(target, *arguments)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"{target} did not end within {timeout} s:\n{self.said()}")
+        assert process.returncode == expect, self.said()
+        return self.said()
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, process: subprocess.Popen, text: str, timeout: float = 300) -> None:
+        deadline = time.monotonic() + timeout
+        while text not in self.said():
+            assert process.poll() is None, f"ended before it said {text!r}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.said()}"
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """Outside of /tmp, which every host has to itself."""
+    path = Path(tempfile.mkdtemp(prefix="dsdr-hosts-", dir="/var/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def cluster(folder):
+    lab = Lab(folder / "lab", 3)
+    yield Cluster(folder, lab)
+    lab.close()
+
+
+def ray_processes(cluster: Cluster, i: int) -> str:
+    return cluster.lab.ssh(i, "ps -eo args | grep -E 'raylet|gcs_server|ray::|VLLM' | grep -v grep").stdout
+
+
+def steps(folder: Path) -> dict[int, dict]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row["metrics"] for row in rows if row["kind"] == "step"}
+
+
+def test_two_and_three_hosts_equal_one(cluster, folder):
+    kept = kept_rollouts(folder)
+    one = run(folder / "one", *BATCH, *kept).steps()[0]
+    for size in (2, 3):
+        cluster.of(size)("up")
+        alive = re.findall(r"(10\.77\.0\.\d) .*ALIVE", cluster("status"))
+        assert alive == cluster.lab.addresses[:size]
+        said = cluster("submit", "--", *BATCH, *kept, f"run_dir={folder / f'hosts-{size}'}", f"scoring.actors={size}")
+        assert f"nodes      {size} with 1 GPUs each, all with the same code and packages" in said
+        assert "SUCCEEDED" in said
+        found = steps(folder / f"hosts-{size}")[1]
+        same(found, one, "actor/pg_loss", "actor/dsdr_local", "actor/loss", "actor/grad_norm", rel=1e-3)
+        same(found, one, *[n for n in one if n.startswith("dsdr/") and "seconds" not in n], rel=1e-6)
+        cluster("down")
+        assert not [cluster.lab.addresses[i] for i in range(size) if ray_processes(cluster, i)]
+
+
+def test_a_node_with_other_code_is_named(cluster, folder):
+    other = folder / "coupling.py"
+    original = REPOSITORY / "dsdr_verl" / "algorithm" / "coupling.py"
+    other.write_text(original.read_text() + "# changed\n")
+    cluster.lab.kill(1)
+    cluster.lab.boot(1, extra=f"mount --bind {other} {original}")
+    cluster.of(2)("up")
+    said = cluster("submit", "--", *BATCH, f"run_dir={folder / 'other'}", expect=1)
+    assert re.search(r"10\.77\.0\.2 \(node \w+\): other code: dsdr_verl/algorithm/coupling\.py", said), said
+    assert "nothing was started" in said
+    cluster("down")
+    cluster.lab.kill(1)
+
+
+def test_a_host_that_is_missing_is_named(cluster, folder):
+    """host1 is off since the test before."""
+    said = cluster.of(2)("up", "--timeout", "15", expect=1)
+    assert "1 of 2 nodes are up after 15 s; missing: 10.77.0.2" in said
+    said = cluster("submit", "--", *BATCH, f"run_dir={folder / 'missing'}", "cluster.wait_seconds=5", expect=1)
+    assert "missing: 10.77.0.2" in said and "cluster.wait_seconds" in said
+    cluster.lab.boot(1)
+
+
+def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
+    where = folder / "lost"
+    train = (*BATCH, f"run_dir={where}", "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=2")
+    cluster.of(2)("up")
+    for breaks, mends in (
+        (lambda: cluster.lab.kill(1), lambda: cluster.lab.boot(1)),
+        (lambda: cluster.lab.link(1, "down"), lambda: cluster.lab.link(1, "up")),
+    ):
+        job = cluster.start("submit", "--", *train, "trainer.total_training_steps=500")
+        cluster.wait_for(job, "checkpoint of step")
+        lost_at = time.monotonic()
+        breaks()
+        job.wait(timeout=120)
+        assert job.returncode == 1
+        assert "node 10.77.0.2 has left the cluster" in cluster.said(), cluster.said()
+        assert time.monotonic() - lost_at < 75
+        mends()
+        cluster("up")
+        done = int((where / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+        assert done >= 1
+    said = cluster("submit", "--", *train, f"trainer.total_training_steps={done + 1}")
+    assert f"resuming after step {done}" in said
+    assert max(steps(where)) == done + 1
+    cluster("down")
