@@ -52,6 +52,8 @@ def start_ray(config: DictConfig) -> str:
         # a running cluster has said what it has
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
+    else:
+        kwargs["address"] = "local"  # else Ray joins whatever was last started on this machine
     context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
     where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
