@@ -68,9 +68,7 @@ def _packages() -> dict[str, str]:
 
 def _plugin() -> str:
     try:
-        import verl  # noqa: F401 - which loads its plug-ins
-
-        from dsdr_verl.plugin import require_loaded
+        from dsdr_verl.loaded import require_loaded
 
         require_loaded()
     except Exception as error:

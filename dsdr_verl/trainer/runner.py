@@ -11,7 +11,7 @@ from verl.trainer.main_ppo import TaskRunnerV1
 class DSDRTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
     def run(self, config) -> None:
         import dsdr_verl.trainer.dsdr_trainer  # noqa: F401 - registers trainer mode "dsdr" in this process
-        from dsdr_verl.plugin import require_loaded
+        from dsdr_verl.loaded import require_loaded
 
         require_loaded()
         super().run(config)

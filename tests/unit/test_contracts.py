@@ -4,6 +4,9 @@ A failure here names what an upgrade has moved, before a run does.
 """
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ def test_version():
 
 
 def test_plugin_is_loaded_by_import_verl():
-    from dsdr_verl.plugin import require_loaded
+    from dsdr_verl.loaded import require_loaded
 
     require_loaded()
 
@@ -28,11 +31,18 @@ def test_plugin_is_loaded_by_import_verl():
 def test_require_loaded_notices_a_missing_registration(monkeypatch):
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 
-    from dsdr_verl.plugin import require_loaded
+    from dsdr_verl.loaded import require_loaded
 
     monkeypatch.delitem(POLICY_LOSS_REGISTRY, "dsdr")
     with pytest.raises(RuntimeError, match=r"policy loss 'dsdr'.*VERL_USE_EXTERNAL_PLUGINS"):
         require_loaded()
+
+
+def test_require_loaded_notices_a_plugin_that_was_kept_out():
+    code = "from dsdr_verl.loaded import require_loaded; require_loaded()"
+    kept_out = os.environ | {"VERL_USE_EXTERNAL_PLUGINS": "none"}
+    done = subprocess.run([sys.executable, "-c", code], env=kept_out, capture_output=True, text=True)
+    assert done.returncode == 1 and "the plug-in" in done.stderr and "VERL_USE_EXTERNAL_PLUGINS" in done.stderr
 
 
 def test_estimator_call():

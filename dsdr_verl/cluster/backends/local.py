@@ -16,6 +16,7 @@ import psutil
 
 from dsdr_verl.cluster.backends import HEALTH_CHECKS, ClusterError, ray_start, write_files
 from dsdr_verl.cluster.inventory import Inventory
+from dsdr_verl.cluster.token import use_token
 from dsdr_verl.cluster.tunnel import answers
 
 ADDRESS = "127.0.0.1"
@@ -32,6 +33,7 @@ def files(inventory: Inventory) -> dict[str, str]:
 def up(inventory: Inventory) -> None:
     """Starts what does not run of head and nodes. `ray start --block` ends its node with itself."""
     write_files(inventory, files(inventory))
+    use_token(inventory)
     commands = json.loads((inventory.folder / "commands.json").read_text())
     running = _running(inventory)
     if 0 not in running:
@@ -57,6 +59,7 @@ def down(inventory: Inventory) -> None:
 
 @contextlib.contextmanager
 def dashboard(inventory: Inventory) -> Iterator[str]:
+    use_token(inventory)
     if not answers(inventory.ports.dashboard):
         raise ClusterError(f"no cluster answers at port {inventory.ports.dashboard} of this machine; make cluster-up")
     yield f"http://{ADDRESS}:{inventory.ports.dashboard}"

@@ -16,6 +16,7 @@ import yaml
 
 from dsdr_verl.cluster.backends import HEALTH_CHECKS, ClusterError, ray_start, run_tool, write_files
 from dsdr_verl.cluster.inventory import Inventory
+from dsdr_verl.cluster.token import MODE, PATH, token_file, use_token
 from dsdr_verl.cluster.tunnel import ssh_tunnel
 
 CONFIG = "ray.yaml"
@@ -27,6 +28,8 @@ def files(inventory: Inventory) -> dict[str, str]:
     head, *others = inventory.hosts
     in_checkout = f"cd {inventory.workdir} && PATH=$PWD/.venv/bin:$PATH"
     health = " ".join(f"{name}={value}" for name, value in HEALTH_CHECKS.items())
+    token = f"~/.ray/dsdr-{inventory.name}.token"
+    with_token = f"{MODE}=token {PATH}={token.replace('~', '$HOME')}"
     auth = {"ssh_user": inventory.ssh.user}
     if inventory.ssh.key:
         auth["ssh_private_key"] = str(Path(inventory.ssh.key).expanduser())
@@ -34,24 +37,26 @@ def files(inventory: Inventory) -> dict[str, str]:
         "cluster_name": inventory.name,
         "provider": {"type": "local", "head_ip": head, "worker_ips": others},
         "auth": auth,
+        "file_mounts": {token: str(inventory.folder / "token")},
         "head_start_ray_commands": [
             f"{in_checkout} ray stop",
-            f"{in_checkout} {health} {_command(ray_start(inventory, head=head))}"
+            f"{in_checkout} {with_token} {health} {_command(ray_start(inventory, head=head))}"
             " --autoscaling-config=~/ray_bootstrap_config.yaml",
         ],
         "worker_start_ray_commands": [
             f"{in_checkout} ray stop",
-            f"{in_checkout} {_command(ray_start(inventory, address='$RAY_HEAD_IP'))}",
+            f"{in_checkout} {with_token} {_command(ray_start(inventory, address='$RAY_HEAD_IP'))}",
         ],
     }
     if inventory.ssh.sync:
-        config["file_mounts"] = {inventory.workdir: str(CHECKOUT)}
+        config["file_mounts"][inventory.workdir] = str(CHECKOUT)
         config["rsync_exclude"] = list(NOT_COPIED)
         config["setup_commands"] = [f"{in_checkout} make setup HARDWARE={inventory.hardware}"]
     return {CONFIG: yaml.safe_dump(config, sort_keys=False, width=1000)}
 
 
 def up(inventory: Inventory) -> None:
+    token_file(inventory)
     write_files(inventory, files(inventory))
     _ray(inventory, "up", "--no-config-cache")
 
@@ -67,6 +72,7 @@ def down(inventory: Inventory) -> None:
 
 
 def dashboard(inventory: Inventory) -> AbstractContextManager[str]:
+    use_token(inventory)
     return ssh_tunnel(_target(inventory, inventory.hosts[0]), inventory.ports.dashboard, _options(inventory))
 
 

@@ -1,0 +1,80 @@
+"""A cluster of separate Ray nodes on this machine, by the commands of the Makefile."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dsdr_verl.cluster.tunnel import answers, free_port
+
+pytestmark = pytest.mark.e2e
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    ports = {"gcs": free_port(), "dashboard": free_port(), "metrics": free_port()}
+    inventory = folder / "cluster.yaml"
+    inventory.write_text(
+        json.dumps(
+            {"name": f"test-{os.getpid()}", "backend": "local", "hardware": "cpu", "nodes": 2, "gpus_per_node": 1,
+             "cpus_per_node": 16, "workdir": str(REPOSITORY), "ports": ports, "env": ["DSDR_TEST_SECRET"]}
+        )
+    )  # fmt: skip
+    environment = os.environ | {"DSDR_CACHE": str(folder / "cache"), "DSDR_TEST_SECRET": "hush-hush"}
+    environment.pop("RAY_ADDRESS", None)
+
+    def make(target: str, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "dsdr_verl.cluster", target, "-i", str(inventory), *arguments]
+        return subprocess.run(
+            command, env=environment, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=300,
+        )  # fmt: skip
+
+    make.ports, make.folder = ports, folder
+    yield make
+    make("down")
+
+
+def test_up_status_submit_logs_down(cluster):
+    before = {process.pid for process in psutil.process_iter()}
+    up = cluster("up", "--timeout", "120")
+    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout
+    assert cluster("up").returncode == 0, "repeating it does no harm"
+    assert cluster("status").stdout.count("ALIVE") == 2
+
+    url = f"http://127.0.0.1:{cluster.ports['dashboard']}/api/jobs/"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url, timeout=10)
+
+    # the config is refused before anything starts, so that this takes seconds
+    bad = cluster("submit", "--", "+algorithm=dsdr", "profile=tiny", "actor_rollout_ref.rollout.n=1")
+    assert bad.returncode == 1 and "actor_rollout_ref.rollout.n is 1" in bad.stdout and "FAILED" in bad.stdout
+    assert "actor_rollout_ref.rollout.n is 1" in cluster("logs").stdout
+    kept = [path for path in cluster.folder.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()]
+    assert not kept, "a secret stays in the environment"
+
+    down = cluster("down")
+    assert down.returncode == 0, down.stdout
+    assert not any(answers(port) for port in cluster.ports.values())
+    left = [p for p in psutil.process_iter(["cmdline", "pid"]) if p.pid not in before]
+    assert not [p for p in left if f"test-{os.getpid()}" in " ".join(p.info["cmdline"] or [])]
+    gone = cluster("status")
+    assert gone.returncode == 1 and "make cluster-up" in gone.stdout
+
+
+def test_a_taken_port_is_named(cluster):
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", cluster.ports["gcs"]))
+        taken.listen()
+        up = cluster("up")
+    assert up.returncode == 1 and f"ports.gcs is {cluster.ports['gcs']}" in up.stdout
