@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from dsdr_verl.cluster.backends import ClusterError, backend_of
 from dsdr_verl.cluster.inventory import Backend, Inventory, InventoryError, load
+from dsdr_verl.cluster.token import use_home_token
 
 POLL_S = 2.0
 WAIT_S = 600.0
@@ -21,6 +23,9 @@ LAST_JOB = "last_job"
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    use_home_token()
+    for name in ("no_proxy", "NO_PROXY"):  # tunnels end here, not at a proxy
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
     try:
         return arguments.run(load(arguments.inventory, arguments.backend), arguments) or 0
     except (InventoryError, ClusterError) as error:
@@ -56,9 +61,10 @@ def parser() -> argparse.ArgumentParser:
 def up(inventory: Inventory, arguments: argparse.Namespace) -> None:
     backend = backend_of(inventory)
     backend.up(inventory)
+    use_home_token()  # which may have been made just now
     deadline, said = time.monotonic() + arguments.timeout, -1
     with backend.dashboard(inventory) as url:
-        while len(alive := [node for node in _nodes(url) if node.state == "ALIVE"]) < inventory.size:
+        while len(alive := _alive(url)) < inventory.size:
             if len(alive) != said:
                 said = len(alive)
                 print(f"{said} of {inventory.size} nodes are up", flush=True)
@@ -87,8 +93,7 @@ def submit(inventory: Inventory, arguments: argparse.Namespace) -> int:
         f"hardware={inventory.hardware}", f"trainer.nnodes={inventory.size}",
         f"trainer.n_gpus_per_node={inventory.gpus_per_node}", *arguments.overrides,
     ]  # fmt: skip
-    # one interpreter on all nodes, at the same place; a job's own shell expands ~
-    entrypoint = f"cd {inventory.workdir} && exec .venv/bin/python -m dsdr_verl.main_ppo {shlex.join(overrides)}"
+    entrypoint = f"{inventory.python} -m dsdr_verl.main_ppo {shlex.join(overrides)}"
     environment = inventory.secrets() | {"DSDR_CLUSTER_HOSTS": ",".join(inventory.hosts)}
     with backend_of(inventory).dashboard(inventory) as url:
         client = _client(url)
@@ -118,6 +123,14 @@ def files(inventory: Inventory, arguments: argparse.Namespace) -> None:
         print(f"# {inventory.folder / name}\n{text.rstrip()}\n")
 
 
+def _alive(url: str) -> list:
+    """Nodes that are up; none while the head is still on its way."""
+    try:
+        return [node for node in _nodes(url) if node.state == "ALIVE"]
+    except ClusterError:
+        return []
+
+
 def _client(url: str):
     from ray.job_submission import JobSubmissionClient
 
@@ -144,6 +157,8 @@ def _follow(client, job_id: str) -> int:
 
     try:
         asyncio.run(tail())
+    except Exception as error:  # of the web socket, of several kinds
+        raise ClusterError(f"lost touch with {job_id} ({error}); `make logs` if the cluster is still there") from error
     except KeyboardInterrupt:
         print(f"\n{job_id} goes on; `logs` follows it again, `ray job stop {job_id}` ends it")
         return 130

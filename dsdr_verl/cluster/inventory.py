@@ -129,6 +129,13 @@ class Inventory(Section):
         return self.nodes or len(self.hosts)
 
     @property
+    def python(self) -> str:
+        """How a job's shell gets at the interpreter that all nodes have."""
+        if self.backend in ("docker", "kuberay"):  # on the PATH of their images, which work where data and runs are
+            return "cd /workspace && exec python"
+        return f"cd {self.workdir} && exec .venv/bin/python"
+
+    @property
     def folder(self) -> Path:
         """Where this machine keeps what it wrote for the cluster, and what it must remember to end it."""
         cache = Path(os.environ.get("DSDR_CACHE") or Path.home() / ".cache" / "dsdr_verl")

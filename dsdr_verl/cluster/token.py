@@ -21,6 +21,12 @@ def token_file(inventory: Inventory) -> Path:
     return path
 
 
+def use_home_token() -> None:
+    """As `ray start --head` and `ray.init` do: whoever has a token in ~/.ray uses it, unless told otherwise."""
+    if (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault(MODE, "token")
+
+
 def use_token(inventory: Inventory) -> None:
     """From here on, this process and its children talk to Ray with the cluster's token."""
     os.environ |= {MODE: "token", PATH: str(token_file(inventory))}

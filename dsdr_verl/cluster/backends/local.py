@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from dsdr_verl.cluster.backends import HEALTH_CHECKS, ClusterError, ray_start, write_files
+from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, write_files
 from dsdr_verl.cluster.inventory import Inventory
 from dsdr_verl.cluster.token import use_token
 from dsdr_verl.cluster.tunnel import answers
@@ -35,19 +35,19 @@ def up(inventory: Inventory) -> None:
     write_files(inventory, files(inventory))
     use_token(inventory)
     commands = json.loads((inventory.folder / "commands.json").read_text())
-    running = _running(inventory)
+    running, environment = _running(inventory), os.environ | NODE_ENVIRONMENT
     if 0 not in running:
         if answers(inventory.ports.gcs):
             raise ClusterError(
                 f"ports.gcs is {inventory.ports.gcs}, where something listens already; stop it, or choose another port"
             )
         _end(running)  # nodes of a head that has gone
-        running = {0: _start(inventory, 0, commands["head"], os.environ | HEALTH_CHECKS)}
+        running = {0: _start(inventory, 0, commands["head"], environment)}
         _wait_for(inventory, running[0], inventory.ports.gcs)
         _wait_for(inventory, running[0], inventory.ports.dashboard)
     for node in range(1, inventory.size):
         if node not in running:
-            running[node] = _start(inventory, node, commands["worker"], dict(os.environ))
+            running[node] = _start(inventory, node, commands["worker"], environment)
     state = {node: (process.pid, process.create_time()) for node, process in running.items()}
     (inventory.folder / "processes.json").write_text(json.dumps(state))
 

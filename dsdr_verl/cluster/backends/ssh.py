@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from dsdr_verl.cluster.backends import HEALTH_CHECKS, ClusterError, ray_start, run_tool, write_files
+from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, run_tool, write_files
 from dsdr_verl.cluster.inventory import Inventory
 from dsdr_verl.cluster.token import MODE, PATH, token_file, use_token
 from dsdr_verl.cluster.tunnel import ssh_tunnel
@@ -26,10 +26,10 @@ NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".pytest_cache", ".hypo
 
 def files(inventory: Inventory) -> dict[str, str]:
     head, *others = inventory.hosts
-    in_checkout = f"cd {inventory.workdir} && PATH=$PWD/.venv/bin:$PATH"
-    health = " ".join(f"{name}={value}" for name, value in HEALTH_CHECKS.items())
     token = f"~/.ray/dsdr-{inventory.name}.token"
-    with_token = f"{MODE}=token {PATH}={token.replace('~', '$HOME')}"
+    environment = NODE_ENVIRONMENT | {MODE: "token", PATH: token.replace("~", "$HOME")}
+    in_checkout = f"cd {inventory.workdir} && PATH=$PWD/.venv/bin:$PATH"
+    started = " ".join([in_checkout, *(f"{name}={value}" for name, value in environment.items())])
     auth = {"ssh_user": inventory.ssh.user}
     if inventory.ssh.key:
         auth["ssh_private_key"] = str(Path(inventory.ssh.key).expanduser())
@@ -40,12 +40,11 @@ def files(inventory: Inventory) -> dict[str, str]:
         "file_mounts": {token: str(inventory.folder / "token")},
         "head_start_ray_commands": [
             f"{in_checkout} ray stop",
-            f"{in_checkout} {with_token} {health} {_command(ray_start(inventory, head=head))}"
-            " --autoscaling-config=~/ray_bootstrap_config.yaml",
+            f"{started} {_command(ray_start(inventory, head=head))} --autoscaling-config=~/ray_bootstrap_config.yaml",
         ],
         "worker_start_ray_commands": [
             f"{in_checkout} ray stop",
-            f"{in_checkout} {with_token} {_command(ray_start(inventory, address='$RAY_HEAD_IP'))}",
+            f"{started} {_command(ray_start(inventory, address='$RAY_HEAD_IP'))}",
         ],
     }
     if inventory.ssh.sync:
