@@ -83,7 +83,7 @@ def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
         drain(events, on_event)
     except ray.exceptions.RayError as error:
         drain(events, on_event)
-        raise RunFailed(describe(error)) from error
+        raise RunFailed(watchdog.lost_node(wait=True) or describe(error)) from error
     finally:
         ray.kill(runner)
         events.shutdown(force=True)
@@ -98,6 +98,7 @@ class Watchdog:
 
     INTERVAL_S = 5.0
     GRACE_S = 20.0
+    NODE_S = 40.0  # what Ray takes to call a node dead, with the health checks of dsdr_verl.cluster
 
     def __init__(self):
         self._next = time.monotonic() + self.INTERVAL_S
@@ -113,15 +114,29 @@ class Watchdog:
         if now < self._next:
             return
         self._next = now + self.INTERVAL_S
-        for node in ray.nodes():
-            if not node["Alive"] and node["NodeID"] in self._nodes:
-                reason = node.get("DeathReasonMessage") or "no reason given"
-                raise RunFailed(f"node {node['NodeManagerAddress']} has left the cluster: {reason}")
+        if lost := self.lost_node():
+            raise RunFailed(lost)
         for actor in self._dead_actors():
             seen = self._first_seen.setdefault(actor.actor_id, now)
             if now - seen >= self.GRACE_S:
                 cause = (actor.death_cause or {}).get("actor_died_error_context", {}).get("error_message", "unknown")
                 raise RunFailed(f"{actor.class_name} (pid {actor.pid}, node {actor.node_id[:8]}) died: {cause}")
+
+    def lost_node(self, wait: bool = False) -> str | None:
+        """What to say of a node that was there at the start and has gone; None if all are there.
+
+        Args:
+            wait: something has broken, so give Ray the time to find out, on a cluster of several nodes.
+        """
+        deadline = time.monotonic() + (self.NODE_S if wait and len(self._nodes) > 1 else 0)
+        while True:
+            for node in ray.nodes():
+                if not node["Alive"] and node["NodeID"] in self._nodes:
+                    reason = node.get("DeathReasonMessage") or "no reason given"
+                    return f"node {node['NodeManagerAddress']} has left the cluster: {reason}"
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.5)
 
     def _dead_actors(self) -> list:
         from ray.util.state import list_actors
