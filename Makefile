@@ -11,7 +11,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo tiny test unit e2e hosts bench fuzz lint lock clean \
-	cluster-up cluster-status cluster-down submit logs plan images
+	cluster-up cluster-status cluster-down submit logs plan doctor images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ e2e: $(READY) ## the tests on the real stack only
 
 hosts: $(READY) ## the tests on several hosts, in namespaces of this machine (root, sshd, rsync)
 	$(BIN)/python -m pytest -m hosts
+
+doctor: ## look at this machine: versions, memory, ports, the plug-in everywhere; a fix for each failure
+	@test -x $(BIN)/python || { echo "there is no $(VENV); run make setup first"; exit 1; }
+	@$(BIN)/python -m dsdr_verl.doctor --hardware $(HARDWARE) $(ARGS)
 
 BACKEND ?= local
 INVENTORY ?= recipe/cluster/$(BACKEND).yaml

@@ -7,13 +7,19 @@ from typing import Any
 
 import ray
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ACTOR = "dsdr_events"
 
 
 def open_events() -> Queue:
     """Called by the entry, before the task runner starts."""
-    return Queue(actor_options={"name": _ACTOR, "num_cpus": 0})
+    return Queue(actor_options={"name": _ACTOR, "num_cpus": 0, "scheduling_strategy": beside_this_process()})
+
+
+def beside_this_process() -> NodeAffinitySchedulingStrategy:
+    """The driver's node: what runs there is lost with the driver only."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 class Events:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dsdr_verl.trainer.events import drain, open_events
+from dsdr_verl.trainer.events import beside_this_process, drain, open_events
 
 LONGEST_CAUSE = 800  # characters of an error shown on the console; the log has all
 
@@ -70,9 +69,8 @@ def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
     events = open_events()
     with open_dict(config):
         config.transfer_queue.enable = True
-    # beside this process: the run folder and the data files need to be on this node only, as far as reading goes
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    runner = DSDRTaskRunner.options(scheduling_strategy=here).remote()
+    # here, so that data files need to be on this node only
+    runner = DSDRTaskRunner.options(scheduling_strategy=beside_this_process()).remote()
     finished = runner.run.remote(config)
     watchdog = Watchdog()
     try:

@@ -1,0 +1,127 @@
+"""Ports of a Ray head, the cluster to join, and the hub that models come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import psutil
+import requests
+
+from dsdr_verl.doctor.findings import Asked, Findings, failed, ok, warning
+from dsdr_verl.doctor.resources import ray_temporary
+
+SECONDS = 3.0
+# port: (whether Ray starts without it, what happens then, where to say another). Seen with Ray 2.60, started with these
+# ports as `make cluster-up` does. A run that starts a Ray of its own for this machine alone takes others.
+PORTS = {
+    6379: (False, "a Ray head cannot start here", "ports.gcs of the inventory, or ray start --port"),
+    8265: (True, "a Ray head starts without its dashboard", "ports.dashboard of the inventory, or --dashboard-port"),
+    10001: (True, "a Ray head starts without ray:// clients", "ray start --ray-client-server-port"),
+    8080: (
+        False,
+        "no node of `make cluster-up` can start here",
+        "ports.metrics of the inventory, or --metrics-export-port",
+    ),
+}
+OF_RAY = re.compile(r"gcs_server|raylet|ray::|\bray[/.](dashboard|_private|util|autoscaler|core)\b")
+
+
+def ports(asked: Asked) -> Findings:
+    holders: dict[int, set[int | None]] = defaultdict(set)
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in PORTS:
+            holders[connection.laddr.port].add(connection.pid)
+    for port, (starts, what, where) in PORTS.items():
+        subject = f"port {port}"
+        if port not in holders:
+            yield ok(subject, "free")
+            continue
+        commands = [_command(pid) for pid in holders[port]]
+        held = "held by " + ", ".join(text for text, _ in commands)
+        fix = f"end that program, or take another port ({where})"
+        if all(is_ray for _, is_ray in commands):
+            yield ok(subject, f"{held}: a Ray runs here")
+        elif starts or None in holders[port]:
+            yield warning(subject, f"{held}: {what}", fix)
+        else:
+            yield failed(subject, f"{held}: {what}", fix)
+
+
+def _command(pid: int | None) -> tuple[str, bool]:
+    """What to call the process, and whether it is one of Ray's."""
+    if pid is None:
+        return "a process that this user may not see", False
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return f"process {pid}", False
+    # no arguments: they may hold a password
+    return f"process {pid} ({command.split(' ')[0].rpartition('/')[2]})", bool(OF_RAY.search(command))
+
+
+def ray_address(asked: Asked) -> Findings:
+    subject, address = "RAY_ADDRESS", os.environ.get("RAY_ADDRESS", "")
+    fix = "start the cluster there (ray start --head), or unset RAY_ADDRESS to run on this machine alone"
+    if address in ("", "local"):
+        yield ok(subject, f"{address or 'not set'}: a run starts a Ray of its own")
+        return
+    if address == "auto":
+        record = ray_temporary() / "ray" / "ray_current_cluster"
+        if not record.is_file():
+            yield failed(subject, "auto, and no Ray was started on this machine", fix)
+            return
+        address = record.read_text().strip()
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port or (10001 if parts.scheme == "ray" else None)
+    except ValueError:  # a port that is no number
+        host, port = None, None
+    if parts.scheme not in ("", "ray") or not host or not port:
+        form = "set it to host:6379, and the address of the dashboard to RAY_API_SERVER_ADDRESS"
+        yield failed(subject, f"{address!r} is no address of a Ray head", form)
+        return
+    error = _within(lambda: socket.create_connection((host, port), timeout=SECONDS).close())
+    if error:
+        yield failed(subject, f"{address}, where nobody answers ({error})", fix)
+    else:
+        yield ok(subject, f"{address} answers")
+
+
+def hub(asked: Asked) -> Findings:
+    """Proxies are those of the environment, as the hub's own client takes them."""
+    subject, endpoint = "hub", os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    if offline.upper() in ("1", "ON", "YES", "TRUE"):
+        yield ok(subject, "off by HF_HUB_OFFLINE: models come from folders and the cache")
+        return
+    host = urlsplit(endpoint).hostname
+    error = _within(lambda: requests.head(endpoint, timeout=SECONDS).raise_for_status())
+    if error:
+        fix = "give models and data as local paths and set HF_HUB_OFFLINE=1, or set HTTPS_PROXY or HF_ENDPOINT"
+        yield warning(subject, f"{host} does not answer ({error})", fix)
+    else:
+        yield ok(subject, f"{host} answers")
+
+
+def _within(call: Callable[[], object]) -> str | None:
+    """The kind of error that `call` ends with in `SECONDS`; None if it succeeds. Looking up a name has no time limit of
+    its own, hence the thread. Only the kind, as a message may hold a proxy's password."""
+    ended: list[str | None] = []
+
+    def attempt() -> None:
+        try:
+            call()
+            ended.append(None)
+        except Exception as error:
+            ended.append(type(error).__name__)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return ended[0] if ended else f"no answer within {SECONDS:.0f} s"
