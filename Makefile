@@ -11,7 +11,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo tiny test unit e2e hosts bench fuzz lint lock clean \
-	cluster-up cluster-status cluster-down submit logs plan doctor images
+	cluster-up cluster-status cluster-down submit logs dashboard plan doctor images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ logs: $(READY) ## follow the last job submitted from here
 
 cluster-down: $(READY) ## end the cluster
 	$(CLUSTER)
+
+dashboard: $(READY) ## on the head: where Ray's dashboard is, and Prometheus and Grafana with our board until Ctrl-C
+	@$(BIN)/python -m dsdr_verl.watching $(ARGS)
 
 plan: $(READY) ## what a recipe asks of GPUs: RECIPE=qwen3_4b ARM=dsdr NODES=2; all of them without RECIPE
 	@$(BIN)/python -m dsdr_verl.plan \

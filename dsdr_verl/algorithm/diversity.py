@@ -87,8 +87,9 @@ def formula_diversity(row_F: Tensor, formula_F: Tensor, group_B: Tensor, valid_B
     group_B = group_B.where(valid_B.bool(), count_groups(group_B))  # one more group, for those that do not count
 
     # One sorted number for (group, formula, rollout): sets S(o_i), and the holders of a formula side by side.
-    key_F = group_B[row_F].mul_(len(kinds)).add_(formula_F).mul_(B).add_(row_F).unique()
-    row_F, held_F = key_F % B, key_F.div_(B, rounding_mode="floor")
+    bits = B.bit_length()  # of a rollout's number
+    key_F = group_B[row_F].mul_(len(kinds)).add_(formula_F).bitwise_left_shift_(bits).add_(row_F).unique()
+    row_F, held_F = key_F & (1 << bits) - 1, key_F >> bits
     new_F = held_F.diff(prepend=held_F.new_tensor([-1])) != 0
     I_F = (new_F & new_F.roll(-1)).double()  # Eq. 7: no holder before it, and none after
     size_B = segment_sum(torch.ones_like(I_F), row_F, B)

@@ -23,6 +23,7 @@ from dsdr_verl.trainer import queue
 from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
 from dsdr_verl.trainer.reward_manager import EMBEDDING, FORMULAS
+from dsdr_verl.watching.gauges import TrainingGauges
 
 
 @register_trainer("dsdr")
@@ -37,6 +38,7 @@ class DSDRTrainer(PPOTrainerSync):
         self.replay_buffer.poll_interval = 0.2  # verl's 2 s would be most of a step of the tiny profile
         self.options = DSDROptions.from_mapping(OmegaConf.to_container(config.algorithm.dsdr, resolve=True))
         self.events = Events.connect()
+        self.gauges = TrainingGauges(config.trainer.experiment_name)
 
     # --------------------------------------------------------------------------------------------- set-up
 
@@ -119,11 +121,13 @@ class DSDRTrainer(PPOTrainerSync):
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
         self.events.send("validation", step=self.global_steps, metrics=metrics)
+        self.gauges.set(metrics)
         return metrics
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self.events.send("step", step=global_steps, metrics=metrics)
+        self.gauges.set(metrics)
 
     def _save_checkpoint(self):
         super()._save_checkpoint()
