@@ -1,0 +1,1 @@
+"""Watching a run: its numbers as Ray metrics, a Grafana board of them, and the command that shows both."""
