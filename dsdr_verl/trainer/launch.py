@@ -10,6 +10,7 @@ from pathlib import Path
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from dsdr_verl.ray_address import silence
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
 
 LONGEST_CAUSE = 800  # characters of an error shown on the console; the log has all
@@ -31,7 +32,11 @@ def joins_cluster() -> bool:
 
 
 def start_ray(config: DictConfig) -> str:
-    """Join the cluster at RAY_ADDRESS, or start one on this machine; returns what to tell the user about it."""
+    """Join the cluster at RAY_ADDRESS, or start one on this machine; returns what to tell the user about it.
+
+    Raises:
+        RunFailed: nothing answers at RAY_ADDRESS, or it takes another token.
+    """
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     run_dir = Path(config.run_dir)
@@ -48,12 +53,19 @@ def start_ray(config: DictConfig) -> str:
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
     if joins_cluster():
+        if problem := silence(os.environ["RAY_ADDRESS"]):
+            raise RunFailed(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
         # a running cluster has said what it has
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
     else:
         kwargs["address"] = "local"  # else Ray joins whatever was last started on this machine
-    context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+    try:
+        context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+    except ConnectionError as error:  # with a wrong token too
+        raise RunFailed(
+            f"{error}; a cluster that is closed by a token needs RAY_AUTH_MODE=token and that token here as well"
+        ) from error
     where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dsdr_verl.ray_address import silence
 from dsdr_verl.watching import servers
 from dsdr_verl.watching.board import UID
 
@@ -33,8 +34,8 @@ def find_ray(address: str | None) -> RunningRay:
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")
-    if address and address != "auto":
-        check_answers(address)
+    if address and (problem := silence(address)):
+        raise CannotWatch(problem)
     try:
         info = ray.init(address or "auto", logging_level="ERROR", log_to_driver=False).address_info
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -54,17 +55,6 @@ def find_ray(address: str | None) -> RunningRay:
             f"({info['gcs_address'].rsplit(':', 1)[0]}): run this there"
         )
     return RunningRay(f"http://{info['webui_url']}", metrics)
-
-
-def check_answers(address: str) -> None:
-    """Ray itself would try for more than ten minutes."""
-    host, _, port = address.rpartition(":")
-    if "/" in host or not port.isdigit():
-        raise CannotWatch(f"{address!r} is no address of a Ray: that is host:port, as for `ray start --address`")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        raise CannotWatch(f"no Ray answers at {address} ({error.strerror or error})") from error
 
 
 def check_port(bind: str, port: int, option: str) -> None:
