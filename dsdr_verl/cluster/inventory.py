@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -131,6 +133,8 @@ class Inventory(Section):
     @property
     def python(self) -> str:
         """How a job's shell gets at the interpreter that all nodes have."""
+        if self.backend == "local":
+            return f"cd {shlex.quote(os.getcwd())} && exec {shlex.quote(sys.executable)}"
         if self.backend in ("docker", "kuberay"):  # on the PATH of their images, which work where data and runs are
             return "cd /workspace && exec python"
         return f"cd {self.workdir} && exec .venv/bin/python"

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import yaml
 
@@ -55,6 +57,12 @@ def test_what_is_no_inventory(tmp_path, content):
         load(written(tmp_path, content))
     with pytest.raises(InventoryError, match="INVENTORY="):
         load(tmp_path / "absent.yaml")
+
+
+def test_a_job_finds_the_interpreter(tmp_path):
+    assert load(written(tmp_path, SSH)).python == "cd ~/dsdr-verl && exec .venv/bin/python"
+    assert load(written(tmp_path, {"nodes": 1, "backend": "kuberay"})).python == "cd /workspace && exec python"
+    assert load(written(tmp_path, {"nodes": 1, "backend": "local"})).python.endswith(sys.executable)
 
 
 def test_secrets_come_from_the_environment_only(tmp_path, monkeypatch):
