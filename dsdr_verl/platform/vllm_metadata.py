@@ -31,6 +31,10 @@ class VLLMFinder(metadata.DistributionFinder):
         return None
 
     @staticmethod
+    def invalidate_caches():
+        """Nothing is cached; the base class's wants an instance, and `sys.meta_path` has this class."""
+
+    @staticmethod
     def find_distributions(context=metadata.DistributionFinder.Context()):  # noqa: B008
         if context.name == "vllm":
             try:

@@ -32,12 +32,13 @@ class Cluster:
         for name in ("RAY_ADDRESS", "MAKEFLAGS", "MAKELEVEL"):
             self.environment.pop(name, None)
 
-    def of(self, size: int) -> "Cluster":
-        self.inventory = self.folder / f"cluster-{size}.yaml"
+    def of(self, size: int, workdir: str = str(REPOSITORY), sync: bool = False) -> "Cluster":
+        name = f"lab{size}{'-synced' * sync}"
+        self.inventory = self.folder / f"{name}.yaml"
         content = {
-            "name": f"lab{size}", "backend": "ssh", "hardware": "cpu", "hosts": self.lab.addresses[:size],
-            "gpus_per_node": 1, "cpus_per_node": 16, "workdir": str(REPOSITORY),
-            "ssh": {"user": "root", "key": str(self.lab.folder / "key"), "sync": False},
+            "name": name, "backend": "ssh", "hardware": "cpu", "hosts": self.lab.addresses[:size],
+            "gpus_per_node": 1, "cpus_per_node": 16, "workdir": workdir,
+            "ssh": {"user": "root", "key": str(self.lab.folder / "key"), "sync": sync},
         }  # fmt: skip
         self.inventory.write_text(json.dumps(content))
         return self
@@ -111,6 +112,19 @@ def test_two_and_three_hosts_equal_one(cluster, folder):
         same(found, one, *[n for n in one if n.startswith("dsdr/") and "seconds" not in n], rel=1e-6)
         cluster("down")
         assert not [cluster.lab.addresses[i] for i in range(size) if ray_processes(cluster, i)]
+
+
+def test_sync_brings_the_checkout_to_every_host(cluster):
+    """But for the packages: no registry can be reached from these hosts, so they find them in the .venv of this one."""
+    for i in range(2):
+        cluster.lab.ssh(i, f"mkdir -p ~/checkout && ln -s {sys.prefix} ~/checkout/.venv")
+    cluster.of(2, workdir="~/checkout", sync=True)("up")
+    assert "SUCCEEDED" in cluster("submit", "--", "--help")
+    plugin = (REPOSITORY / "dsdr_verl" / "plugin.py").read_text()
+    for i in range(2):
+        assert cluster.lab.ssh(i, "cat ~/checkout/dsdr_verl/plugin.py").stdout == plugin
+        assert cluster.lab.ssh(i, "ls -d ~/checkout/.git ~/checkout/outputs").stdout == ""
+    cluster("down")
 
 
 def test_a_node_with_other_code_is_named(cluster, folder):

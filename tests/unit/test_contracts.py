@@ -28,6 +28,15 @@ def test_plugin_is_loaded_by_import_verl():
     require_loaded()
 
 
+def test_the_finder_of_vllm_bears_what_importlib_asks_of_finders():
+    import importlib
+
+    from dsdr_verl.platform.vllm_metadata import VLLMFinder
+
+    assert VLLMFinder in sys.meta_path
+    importlib.invalidate_caches()
+
+
 def test_require_loaded_notices_a_missing_registration(monkeypatch):
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 
