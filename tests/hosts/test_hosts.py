@@ -115,9 +115,13 @@ def test_two_and_three_hosts_equal_one(cluster, folder):
 
 
 def test_sync_brings_the_checkout_to_every_host(cluster):
-    """But for the packages: no registry can be reached from these hosts, so they find them in the .venv of this one."""
+    """But for the packages: no registry can be reached from these hosts, so they find a .venv that is up to date, with
+    the packages of this one."""
+    parts = " ".join(f"{sys.prefix}/{part}" for part in ("bin", "lib", "pyvenv.cfg"))
     for i in range(2):
-        cluster.lab.ssh(i, f"mkdir -p ~/checkout && ln -s {sys.prefix} ~/checkout/.venv")
+        venv = "~/checkout/.venv"
+        made = cluster.lab.ssh(i, f"mkdir -p {venv} && ln -s {parts} {venv}/ && touch -d tomorrow {venv}/ready-cpu")
+        assert made.returncode == 0, made.stderr
     cluster.of(2, workdir="~/checkout", sync=True)("up")
     assert "SUCCEEDED" in cluster("submit", "--", "--help")
     plugin = (REPOSITORY / "dsdr_verl" / "plugin.py").read_text()
