@@ -23,7 +23,7 @@ from cachetools import LRUCache
 from dsdr_verl.scoring.options import VerifierOptions
 
 ATTEMPTS = 3  # times that a question is asked whose worker dies under it
-SLOW_S = 0.1  # after which a question's worker gets a spare beside it
+SLOW_S = 0.05  # after which a question's worker gets a spare beside it
 START_S = 60.0  # for a worker to come up
 QUESTIONS_PER_WORKER = 10_000  # then it is replaced, so that nothing it holds on to adds up
 REMEMBERED = 2**22  # bytes, about, of replies kept, as the rollouts of a group often ask the same

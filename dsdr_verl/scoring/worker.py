@@ -57,13 +57,6 @@ def warm_up() -> None:
     math_verify.parser.parse_expr = sympy.parsing.sympy_parser.parse_expr = _parse_harmless
 
 
-def exercise() -> None:
-    """Some of the warm-up once more, after the fork: a page is copied when it is first written to, if only to count a
-    reference, and a spare has the time for it before it is asked."""
-    for answer, truth in _WARM_UP[::4]:
-        judge(answer, truth)
-
-
 def serve(descriptor: int, memory_mb: int) -> None:
     """Answers questions `[task, *arguments]`, as JSON, until the other end is closed.
 
@@ -77,7 +70,6 @@ def serve(descriptor: int, memory_mb: int) -> None:
     sys.addaudithook(_refuse_side_effects)
     connection = Connection(descriptor)
     connection.send_bytes(b"ready")
-    exercise()
     while True:
         try:
             task, *arguments = json.loads(connection.recv_bytes())
