@@ -45,7 +45,7 @@ unit: $(READY) ## the fast tests only
 e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e
 
-hosts: $(READY) ## the tests on several hosts, in namespaces of this machine (root, sshd, rsync)
+hosts: $(READY) ## the tests on several hosts in namespaces, and on a Slurm (root; sshd, rsync, slurmd, munge)
 	$(BIN)/python -m pytest -m hosts
 
 doctor: ## look at this machine: versions, memory, ports, the plug-in everywhere; a fix for each failure

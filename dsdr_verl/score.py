@@ -152,7 +152,8 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
 
     from dsdr_verl.scoring.service import ScoringClient
 
-    ray.init(logging_level="ERROR", log_to_driver=False)
+    # without RAY_ADDRESS Ray would join whatever was last started on this machine
+    ray.init(os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", log_to_driver=False)
     try:
         client = ScoringClient.connect(options)
         yield client

@@ -38,7 +38,7 @@ def service_processes():
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     ray.init(
-        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, namespace="scoring",
+        "local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, namespace="scoring",
         _system_config={"metrics_report_interval_ms": 1000},
     )  # fmt: skip
     yield

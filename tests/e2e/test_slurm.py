@@ -21,7 +21,7 @@ from tests.e2e.processes import eventually, runs
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 MISSING = [tool for tool in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(tool, path=PATH)]
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.hosts,
     pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; Debian has them in slurm-wlm and munge"),
 ]
 CONFIG = """\

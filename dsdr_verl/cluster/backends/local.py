@@ -54,6 +54,10 @@ def up(inventory: Inventory) -> None:
 
 def down(inventory: Inventory) -> None:
     _end(_running(inventory))
+    with contextlib.suppress(OSError):  # where `ray.init` looks for a Ray to join
+        current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        if current.read_text().strip() == f"{ADDRESS}:{inventory.ports.gcs}":
+            current.unlink()
     (inventory.folder / "processes.json").unlink(missing_ok=True)
 
 
