@@ -18,6 +18,7 @@ from dsdr_verl.cluster.token import use_home_token
 
 POLL_S = 2.0
 WAIT_S = 600.0
+AGENT_S = 60.0
 LAST_JOB = "last_job"
 
 
@@ -97,11 +98,26 @@ def submit(inventory: Inventory, arguments: argparse.Namespace) -> int:
     environment = inventory.secrets() | {"DSDR_CLUSTER_HOSTS": ",".join(inventory.hosts)}
     with backend_of(inventory).dashboard(inventory) as url:
         client = _client(url)
-        client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env={"env_vars": environment})
+        _submit(client, entrypoint=entrypoint, submission_id=job_id, runtime_env={"env_vars": environment})
         inventory.folder.mkdir(parents=True, exist_ok=True)
         (inventory.folder / LAST_JOB).write_text(job_id)
         print(f"submitted {job_id}: {entrypoint}", flush=True)
         return 0 if arguments.no_follow else _follow(client, job_id)
+
+
+def _submit(client, **job) -> None:
+    """Raises:
+    ClusterError: the head does not take the job; for `AGENT_S` seconds, if it only has not got ready for jobs yet.
+    """
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise ClusterError(f"the head does not take the job: {error}") from error
+            time.sleep(POLL_S)
 
 
 def logs(inventory: Inventory, arguments: argparse.Namespace) -> int:

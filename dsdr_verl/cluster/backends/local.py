@@ -17,7 +17,7 @@ import psutil
 from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, write_files
 from dsdr_verl.cluster.inventory import Inventory
 from dsdr_verl.cluster.token import use_token
-from dsdr_verl.cluster.tunnel import answers
+from dsdr_verl.cluster.tunnel import answers, free_port
 
 ADDRESS = "127.0.0.1"
 START_S = 60.0
@@ -77,6 +77,7 @@ def _temp_dir(inventory: Inventory) -> Path:
 def _start(inventory: Inventory, node: int, command: list[str], environment: dict[str, str]) -> psutil.Process:
     log = inventory.folder / f"node-{node}.log"
     program = str(Path(sys.executable).with_name(command[0]))
+    command = [*command, f"--dashboard-agent-listen-port={free_port()}"]  # Ray's own is the same for all nodes
     with open(log, "wb") as output:
         started = subprocess.Popen(
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
