@@ -28,7 +28,7 @@ def export_environment(config: DictConfig) -> None:
 
 
 def joins_cluster() -> bool:
-    return bool(os.environ.get("RAY_ADDRESS"))
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
 def start_ray(config: DictConfig) -> str:
@@ -59,7 +59,7 @@ def start_ray(config: DictConfig) -> str:
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
     else:
-        kwargs["address"] = "local"  # else Ray joins whatever was last started on this machine
+        kwargs["address"] = kwargs.get("address") or "local"  # else Ray joins whatever was last started on this machine
     try:
         context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
     except ConnectionError as error:  # with a wrong token too
