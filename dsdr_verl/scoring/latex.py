@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 MAX_OUTER_BOX = 512  # characters
 
@@ -39,6 +40,7 @@ _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ]+")
 _ROOT = re.compile(r"√(?: ?(\d+|[A-Za-z])| ?\(([^()√]*)\))")
 _ROW_SKIP = re.compile(r"(\\\\) ?\[ ?-?[\d.]{1,8} ?[a-z]{2}\]")
 _SHORT_FRACTION = re.compile(r"\\frac ?(\d) ?(\d)")
+_BRACKET = re.compile(r"[(){}\[\]]")
 _IDLE_SPACE = re.compile(r" (?:(?<=[A-Za-z] )(?![A-Za-z])|(?<=\d )(?!\d)|(?<![A-Za-z\d] ))")
 
 
@@ -54,6 +56,11 @@ def tidy(text: str) -> str:
     text = _COMMAND.sub(lambda m: _REPLACED.get(m[1], m[0]) if m[1] else " ", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", " ".join(text.split()))
     return _IDLE_SPACE.sub("", text)
+
+
+def nesting(text: str) -> int:
+    """How deep brackets of any kind stand in each other, closed or not."""
+    return max(accumulate(1 if bracket in "({[" else -1 for bracket in _BRACKET.findall(text)), default=0)
 
 
 def last_box(text: str) -> str | None:

@@ -20,10 +20,10 @@ Pairs = list[tuple[str, str]]
 def section(rounds: int, outer: float) -> list[str]:
     clean, mixed, hostile = stream()
     times = [_ours(clean, mixed, hostile, turn) for turn in range(rounds)]
-    ratio = median(_ratio(c, m, hostile) for c, m, _ in times)
-    longest = max(m.longest_silence for _, m, _ in times)
-    left = max(processes for _, _, processes in times)
-    lost = max(_lost(c, m, hostile) for c, m, _ in times)
+    ratio = median(_kept(c, m, own) for c, m, own, _ in times)
+    longest = max(m.longest_silence for _, m, _, _ in times)
+    left = max(processes for *_, processes in times)
+    lost = max(_lost(c, m, hostile) for c, m, _, _ in times)
     lines = ["### Hostile answers", "", _explained(len(mixed), len(hostile), rounds)]
     lines += target("throughput kept", f"at least {THROUGHPUT}", f"{ratio:.2f}", ratio >= THROUGHPUT)
     lines += target(
@@ -31,7 +31,7 @@ def section(rounds: int, outer: float) -> list[str]:
     )
     lines += target("processes left after closing", "none", str(left), left == 0)
     lines += target("ordinary items whose verdict changes", "none", str(lost), lost == 0)
-    lines += _one_by_one(times[-1][1], hostile)
+    lines += _one_by_one(*times[-1][1:3], hostile)
     return lines + _rivals(clean, mixed, hostile, outer)
 
 
@@ -40,7 +40,7 @@ def _explained(items: int, hostile: int, rounds: int) -> str:
         f"{items} items, {hostile} of them hostile, with a limit of {LIMIT:.0f} s; one worker, all on one core, "
         f"{IN_FLIGHT} items in flight, {rounds} rounds, each in new processes. Throughput kept is the time of the "
         "ordinary items alone over the time of the whole stream, less the limit for each item that timed out and what "
-        "the other hostile ones ran; killing and replacing processes counts against us. The time to a verdict is the "
+        "the other hostile ones take alone; killing and replacing processes counts against us. The time to a verdict is the "
         "longest time between two verdicts, which with one worker no item can have exceeded."
     )
 
@@ -61,28 +61,24 @@ def stream() -> tuple[Pairs, Pairs, dict[int, str]]:
     return clean[:count], mixed, {i: names[pair[0]] for i, pair in enumerate(mixed) if pair[0] in names}
 
 
-def _ours(clean: Pairs, mixed: Pairs, hostile: dict[int, str], turn: int) -> tuple[Heat, Heat, int]:
+def _ours(clean: Pairs, mixed: Pairs, hostile: dict[int, str], turn: int) -> tuple[Heat, Heat, dict[int, float], int]:
+    """The ordinary items, the whole stream, the seconds to take off it by hostile item, the processes left."""
     heats, left = {}, 0
     for name, pairs in [("clean", clean), ("mixed", mixed)][:: 1 if turn % 2 else -1]:
         contender = Contender("ours", LIMIT)
         heats[name] = contender.judge(pairs)
         left += contender.close()[1]
-    kept = _ratio(heats["clean"], heats["mixed"], hostile)
-    clean_heat, mixed_heat = heats["clean"], heats["mixed"]
-    say(f"hostile, ours: clean {clean_heat.seconds:.1f} s, mixed {mixed_heat.seconds:.1f} s, {kept:.2f} kept")
-    return clean_heat, mixed_heat, left
+    answered = [i for i in hostile if heats["mixed"].verdicts[i].value != "timeout"]
+    contender = Contender("ours", LIMIT)  # another, as replies are remembered
+    own = dict.fromkeys(hostile, LIMIT) | {i: contender.judge([mixed[i]]).seconds for i in answered}
+    left += contender.close()[1]
+    kept = _kept(heats["clean"], heats["mixed"], own)
+    say(f"hostile, ours: clean {heats['clean'].seconds:.1f} s, mixed {heats['mixed'].seconds:.1f} s, {kept:.2f} kept")
+    return heats["clean"], heats["mixed"], own, left
 
 
-def _ratio(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> float:
-    spent = sum(LIMIT if mixed.verdicts[i].value == "timeout" else _ran(mixed, i) for i in hostile)
-    return clean.seconds / max(mixed.seconds - spent, 1e-9)
-
-
-def _ran(mixed: Heat, i: int) -> float:
-    """Seconds from the verdict before it, or from its start if that is later."""
-    verdict = mixed.verdicts[i]
-    before = max((v.end for v in mixed.verdicts.values() if v.end < verdict.end), default=verdict.start)
-    return verdict.end - max(before, verdict.start)
+def _kept(clean: Heat, mixed: Heat, own: dict[int, float]) -> float:
+    return clean.seconds / max(mixed.seconds - sum(own.values()), 1e-9)
 
 
 def _lost(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> int:
@@ -93,12 +89,9 @@ def _lost(clean: Heat, mixed: Heat, hostile: dict[int, str]) -> int:
     return sum(a != b for a, b in zip(before, after, strict=True))
 
 
-def _one_by_one(mixed: Heat, hostile: dict[int, str]) -> list[str]:
-    rows = [
-        [name, mixed.verdicts[i].value, f"{_ran(mixed, i):.2f}"]
-        for i, name in sorted(hostile.items(), key=lambda item: item[1])
-    ]
-    return table(["hostile item", "verdict", "seconds since the verdict before it"], rows)
+def _one_by_one(mixed: Heat, own: dict[int, float], hostile: dict[int, str]) -> list[str]:
+    rows = [[name, mixed.verdicts[i].value, f"{own[i]:.2f}"] for i, name in sorted(hostile.items(), key=lambda x: x[1])]
+    return table(["hostile item", "verdict", "seconds taken off"], rows)
 
 
 def _rivals(clean: Pairs, mixed: Pairs, hostile: dict[int, str], outer: float) -> list[str]:
