@@ -13,19 +13,12 @@ from dsdr_verl.algorithm.options import CHOICES
 ROWS = 256
 
 
-def normalize_embeddings(z_BD: Tensor, valid_B: Tensor) -> Tensor:
-    """z̄ = z / ‖z‖₂ (Eq. 4), float64 [B, D]; zero for a zero vector (an empty response), and where not valid."""
-    z_BD = z_BD.to(torch.float64, copy=True).masked_fill_(~valid_B[:, None], 0.0)
-    norm_B1 = z_BD.norm(dim=-1, keepdim=True)
-    return z_BD.div_(norm_B1.where(norm_B1 > 0, 1.0))
-
-
 def semantic_diversity(
     z_BD: Tensor, group_B: Tensor, valid_B: Tensor, correct_B: Tensor, reference_set: str = "all"
 ) -> Tensor:
     """D_emb (Eqs. 4-6): the mean of d_emb(i, j) = (1 - z̄_i·z̄_j) / 2 over the other rollouts j of the reference set.
 
-    Linear in z̄_j, so that the sum over j is one product with the sum of the reference set's z̄: no pair is formed.
+    With z̄ = z / ‖z‖₂ (Eq. 4). Linear in z̄_j, so that the sum over j is one product with the sum of the reference set's z̄: no pair is formed.
 
     Args:
         z_BD: float [B, D] embeddings of the responses, of any norm. A zero vector is at distance ½ from every other.
@@ -42,8 +35,8 @@ def semantic_diversity(
     if reference_set not in CHOICES["reference_set"]:
         raise ValueError(f"reference_set must be one of {CHOICES['reference_set']}, got {reference_set!r}")
     valid_B = valid_B.bool()
-    finite_B = z_BD.norm(dim=-1, dtype=torch.float64).isfinite()  # if and only if all of its row is
-    if bad := (valid_B & ~finite_B).nonzero().flatten().tolist():
+    norm_B = z_BD.norm(dim=-1, dtype=torch.float64)  # finite if and only if all of its row is
+    if bad := (valid_B & ~norm_B.isfinite()).nonzero().flatten().tolist():
         raise ValueError(f"{len(bad)} embedding(s) hold NaN or infinity, rows {bad[:8]}; check the embedder's output")
 
     B, P = len(z_BD), count_groups(group_B)
@@ -52,15 +45,15 @@ def semantic_diversity(
     self_B = reference_B.double()  # a rollout of the reference set is not compared with itself
     others_B = segment_sum(self_B, reference_group_B, P + 1)[group_B] - self_B
 
+    self_B = self_B * (norm_B > 0)  # z̄_i·z̄_i
+    norm_B = norm_B.where(norm_B > 0, 1.0)
     blocks = [slice(first, first + ROWS) for first in range(0, B, ROWS)]
-    sum_PD = z_BD.new_zeros(P + 1, z_BD.shape[-1], dtype=torch.float64)
+    sum_PD = z_BD.new_zeros(P + 1, z_BD.shape[-1], dtype=torch.float64)  # Σ_j z̄_j
     for b in blocks:
-        sum_PD.index_add_(0, reference_group_B[b], normalize_embeddings(z_BD[b], valid_B[b]))
-    similarity_B = torch.empty_like(self_B)  # Σ_{j≠i} z̄_i·z̄_j
+        sum_PD.index_add_(0, reference_group_B[b], z_BD[b].double() / norm_B[b, None])
+    similarity_B = torch.empty_like(norm_B)  # Σ_{j≠i} z̄_i·z̄_j
     for b in blocks:
-        unit_BD = normalize_embeddings(z_BD[b], valid_B[b])
-        sum_BD = sum_PD.index_select(0, group_B[b]).addcmul_(self_B[b, None], unit_BD, value=-1)
-        similarity_B[b] = sum_BD.mul_(unit_BD).sum(-1)
+        similarity_B[b] = sum_PD.index_select(0, group_B[b]).mul_(z_BD[b]).sum(-1) / norm_B[b] - self_B[b]
     D_emb_B = (others_B - similarity_B) / (2 * others_B.clamp(min=1))
     return D_emb_B.where(valid_B & (others_B > 0), 0.0).clamp(0, 1).float()
 

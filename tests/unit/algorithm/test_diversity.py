@@ -6,7 +6,6 @@ from dsdr_verl.algorithm.diversity import (
     clipped,
     combined_diversity,
     formula_diversity,
-    normalize_embeddings,
     semantic_diversity,
 )
 
@@ -62,12 +61,11 @@ def test_near_duplicates_are_resolved():
 
 def test_embeddings_of_any_norm_and_dtype():
     z = torch.randn(5, 8)
-    all_valid = torch.ones(5, dtype=torch.bool)
-    unit = normalize_embeddings(z, all_valid)
-    torch.testing.assert_close(unit.norm(dim=-1), torch.ones(5).double())
-    torch.testing.assert_close(normalize_embeddings(1e-20 * z, all_valid), unit)
-    assert normalize_embeddings(torch.zeros(5, 8), all_valid).eq(0).all()
-    assert normalize_embeddings(z.bfloat16(), all_valid).isfinite().all()
+    D_emb = semantic_diversity(z, *everyone(5))
+    scale = torch.tensor([1e-20, 1e-3, 1.0, 1e3, 1e20])[:, None]
+    torch.testing.assert_close(semantic_diversity(scale * z, *everyone(5)), D_emb)
+    torch.testing.assert_close(semantic_diversity(z.bfloat16(), *everyone(5)), D_emb, atol=1e-2, rtol=0)
+    assert semantic_diversity(torch.zeros(5, 8), *everyone(5)).eq(0.5).all()
 
 
 def test_embeddings_are_left_as_they_were():
