@@ -1,7 +1,11 @@
 # Everything a person needs; `make help` lists it. HARDWARE=gpu picks the CUDA lock (never used on this project's CI).
 SHELL := /bin/bash
-PYTHON ?= python3.11
 HARDWARE ?= cpu
+# Of the locks. The CPU build of torch was taken for 3.11, and CUDA's images have 3.12.
+VERSION_cpu := 3.11
+VERSION_gpu := 3.12
+VERSION := $(VERSION_$(HARDWARE))
+PYTHON ?= python$(VERSION)
 VENV ?= .venv
 LOCK := requirements/$(HARDWARE).lock
 BIN := $(VENV)/bin
@@ -20,8 +24,8 @@ setup: $(READY) ## create .venv from the lock (again only if the lock or pyproje
 
 # --no-deps: the lock is complete, so no resolver runs. The CPU build of torch is on PyTorch's own index, not on PyPI.
 $(READY): $(LOCK) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed; say which with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@test "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$(VERSION)" || \
+		{ echo "Python $(VERSION) is needed; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python$(VERSION)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing $(LOCK) into $(VENV) (minutes, once)"
 	@$(BIN)/pip install --quiet --no-deps $$(grep '^torch==' $(LOCK)) || \
@@ -93,8 +97,8 @@ images: ## build the CPU and the CUDA image (Docker with BuildKit)
 
 lock: ## resolve both locks anew (needs uv)
 	$(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev --override requirements/cpu-overrides.txt \
-		--extra-index-url $(TORCH_INDEX) --python-version 3.11 --no-annotate --no-header -o requirements/cpu.lock
-	$(UV) pip compile --quiet pyproject.toml --extra gpu --python-version 3.12 \
+		--extra-index-url $(TORCH_INDEX) --python-version $(VERSION_cpu) --no-annotate --no-header -o requirements/cpu.lock
+	$(UV) pip compile --quiet pyproject.toml --extra gpu --python-version $(VERSION_gpu) \
 		--python-platform x86_64-manylinux_2_28 --no-annotate --no-header -o requirements/gpu.lock
 
 clean: ## remove .venv and caches; runs in outputs/ stay

@@ -37,6 +37,7 @@ class ScoringActor(Scorer):
         self._replaced = Gauge("dsdr_scoring_workers_replaced", "Verifier workers killed or found dead so far.")
 
     async def score(self, response: str, ground_truth: str) -> RolloutScore:
+        self._queue.set(self._scoring + 1, {"part": "scoring"})  # one that hangs is seen while it does
         score = await super().score(response, ground_truth)
         self._verdicts.inc(tags={"verdict": score.verdict})
         self._took("all", score.seconds)

@@ -89,10 +89,10 @@ TABLE = [
     # no mathematics
     (r"\boxed{\frac{\frac{}}}", "5", UNPARSABLE),
     (r"\boxed{" + "1+" * 5000 + "1}", "5001", UNPARSABLE),
-    (r"\boxed{%s1+x%s}" % ("(" * 20, ")" * 20), "x+1", CORRECT),
-    (r"\boxed{%s1+x%s}" % ("(" * 40, ")" * 40), "x+1", UNPARSABLE),
-    (r"\boxed{x%s}" % (",x" * 100), "x+1", INCORRECT),
-    (r"\boxed{x%s}" % (",x" * 200), "x+1", UNPARSABLE),
+    (rf"\boxed{{{'(' * 20}1+x{')' * 20}}}", "x+1", CORRECT),
+    (rf"\boxed{{{'(' * 40}1+x{')' * 40}}}", "x+1", UNPARSABLE),
+    (rf"\boxed{{x{',x' * 100}}}", "x+1", INCORRECT),
+    (rf"\boxed{{x{',x' * 200}}}", "x+1", UNPARSABLE),
     (r"\boxed{5}", " ", Verdict.error),
 ]
 
