@@ -1,5 +1,13 @@
-"""Before any test imports verl, which settles its platform once a process."""
-
 import os
 
-os.environ.setdefault("VERL_PLATFORM", "cpu")
+import pytest
+from huggingface_hub import constants
+
+os.environ.setdefault("VERL_PLATFORM", "cpu")  # before any test imports verl, which settles its platform once a process
+
+
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    """As on a cluster that has the hub: checks of this machine's own folders and cache are not what is tested."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.chdir(tmp_path)

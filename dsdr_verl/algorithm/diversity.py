@@ -18,7 +18,8 @@ def semantic_diversity(
 ) -> Tensor:
     """D_emb (Eqs. 4-6): the mean of d_emb(i, j) = (1 - z̄_i·z̄_j) / 2 over the other rollouts j of the reference set.
 
-    With z̄ = z / ‖z‖₂ (Eq. 4). Linear in z̄_j, so that the sum over j is one product with the sum of the reference set's z̄: no pair is formed.
+    With z̄ = z / ‖z‖₂ (Eq. 4). Linear in z̄_j, so that the sum over j is one product with the sum of the reference set's
+    z̄: no pair is formed.
 
     Args:
         z_BD: float [B, D] embeddings of the responses, of any norm. A zero vector is at distance ½ from every other.

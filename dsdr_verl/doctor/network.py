@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import requests
 
 from dsdr_verl.doctor.findings import Asked, Findings, failed, ok, warning
 from dsdr_verl.doctor.resources import ray_temporary
+from dsdr_verl.ray_address import silence
 
 SECONDS = 3.0
 # port: (whether Ray starts without it, what happens then, where to say another). Seen with Ray 2.60, started with these
@@ -77,18 +77,8 @@ def ray_address(asked: Asked) -> Findings:
             yield failed(subject, "auto, and no Ray was started on this machine", fix)
             return
         address = record.read_text().strip()
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        host, port = parts.hostname, parts.port or (10001 if parts.scheme == "ray" else None)
-    except ValueError:  # a port that is no number
-        host, port = None, None
-    if parts.scheme not in ("", "ray") or not host or not port:
-        form = "set it to host:6379, and the address of the dashboard to RAY_API_SERVER_ADDRESS"
-        yield failed(subject, f"{address!r} is no address of a Ray head", form)
-        return
-    error = _within(lambda: socket.create_connection((host, port), timeout=SECONDS).close())
-    if error:
-        yield failed(subject, f"{address}, where nobody answers ({error})", fix)
+    if problem := silence(address, SECONDS):
+        yield failed(subject, problem, fix)
     else:
         yield ok(subject, f"{address} answers")
 

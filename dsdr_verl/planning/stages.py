@@ -38,7 +38,7 @@ ITERATION = 4e-3  # seconds of a decoding iteration beside reading memory: sched
 
 # Measured on one core without a GPU (docs/performance.md): seconds to verify a rollout, to parse a character of it for
 # formulas, and to embed a window; characters a token, and tokens a window.
-VERIFY, PARSE, EMBED, CHARACTERS, WINDOW = 0.60e-3, 0.75e-6, 0.223, 14_000 / 4096, 256
+VERIFY, PARSE, EMBED, CHARACTERS, WINDOW = 0.34e-3, 0.52e-6, 0.067, 14_000 / 4096, 256
 
 
 @dataclass(frozen=True)

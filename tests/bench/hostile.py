@@ -40,8 +40,8 @@ def _explained(items: int, hostile: int, rounds: int) -> str:
         f"{items} items, {hostile} of them hostile, with a limit of {LIMIT:.0f} s; one worker, all on one core, "
         f"{IN_FLIGHT} items in flight, {rounds} rounds, each in new processes. Throughput kept is the time of the "
         "ordinary items alone over the time of the whole stream, less the limit for each item that timed out and what "
-        "the other hostile ones take alone; killing and replacing processes counts against us. The time to a verdict is the "
-        "longest time between two verdicts, which with one worker no item can have exceeded."
+        "the other hostile ones take alone; killing and replacing processes counts against us. The time to a verdict "
+        "is the longest time between two verdicts, which with one worker no item can have exceeded."
     )
 
 

@@ -4,7 +4,6 @@ are the paper's (arXiv 2602.19895v1, section 7 of its setting)."""
 import copy
 
 import pytest
-from huggingface_hub import constants
 from hydra import compose, initialize_config_module
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
@@ -18,11 +17,7 @@ from dsdr_verl.planning.stages import GPUS
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
-@pytest.fixture(autouse=True)
-def online(monkeypatch, tmp_path):
-    """As on a cluster that has the hub: checks of this machine's own folders and cache are not what is tested."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("online")
 
 
 @pytest.fixture(scope="session")
