@@ -1,12 +1,13 @@
 # Everything a person needs; `make help` lists it. HARDWARE=gpu picks the CUDA lock (never used on this project's CI).
 SHELL := /bin/bash
-HARDWARE ?= cpu
+VENV ?= .venv
+# What .venv was made for, or cpu.
+HARDWARE ?= $(or $(patsubst $(VENV)/ready-%,%,$(firstword $(wildcard $(VENV)/ready-*))),cpu)
 # Of the locks. The CPU build of torch was taken for 3.11, and CUDA's images have 3.12.
 VERSION_cpu := 3.11
 VERSION_gpu := 3.12
 VERSION := $(VERSION_$(HARDWARE))
 PYTHON ?= python$(VERSION)
-VENV ?= .venv
 LOCK := requirements/$(HARDWARE).lock
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(HARDWARE)
@@ -15,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo tiny test unit e2e hosts bench fuzz lint lock clean \
-	cluster-up cluster-status cluster-down submit logs dashboard plan doctor images
+	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +28,7 @@ $(READY): $(LOCK) pyproject.toml
 	@test "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$(VERSION)" || \
 		{ echo "Python $(VERSION) is needed; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python$(VERSION)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -d $(VENV)/lib/python$(VERSION) || { echo "$(VENV) has another Python than $(VERSION): remove it"; exit 1; }
 	@echo "installing $(LOCK) into $(VENV) (minutes, once)"
 	@$(BIN)/pip install --quiet --no-deps $$(grep '^torch==' $(LOCK)) || \
 		$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
@@ -56,12 +58,12 @@ doctor: ## look at this machine: versions, memory, ports, the plug-in everywhere
 	@test -x $(BIN)/python || { echo "there is no $(VENV); run make setup first"; exit 1; }
 	@$(BIN)/python -m dsdr_verl.doctor --hardware $(HARDWARE) $(ARGS)
 
-BACKEND ?= local
-INVENTORY ?= recipe/cluster/$(BACKEND).yaml
-CLUSTER = $(BIN)/python -m dsdr_verl.cluster $(subst cluster-,,$@) --inventory $(INVENTORY) --backend $(BACKEND)
+INVENTORY ?= recipe/cluster/$(or $(BACKEND),local).yaml
+CLUSTER = $(BIN)/python -m dsdr_verl.cluster $(subst cluster-,,$@) --inventory $(INVENTORY) \
+	$(if $(BACKEND),--backend $(BACKEND))
 
 cluster-up: $(READY) ## bring nodes up: BACKEND=local|ssh|slurm|kuberay|skypilot|docker INVENTORY=file.yaml
-	$(CLUSTER)
+	$(CLUSTER) $(if $(TIMEOUT),--timeout $(TIMEOUT))
 
 cluster-status: $(READY) ## nodes and jobs (BACKEND, INVENTORY as for cluster-up, here and below)
 	@$(CLUSTER)
@@ -70,6 +72,9 @@ submit: $(READY) ## train on the cluster: ARGS='+algorithm=dsdr key=value ...'
 	@$(CLUSTER) -- $(ARGS)
 
 logs: $(READY) ## follow the last job submitted from here
+	@$(CLUSTER) $(if $(JOB),--job $(JOB))
+
+stop: $(READY) ## end the last job submitted from here, or JOB=its-id
 	@$(CLUSTER) $(if $(JOB),--job $(JOB))
 
 cluster-down: $(READY) ## end the cluster

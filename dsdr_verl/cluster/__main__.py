@@ -1,4 +1,4 @@
-"""`python -m dsdr_verl.cluster up|status|submit|logs|down|files`: a cluster from its inventory."""
+"""`python -m dsdr_verl.cluster up|status|submit|logs|stop|down|files`: a cluster from its inventory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dsdr_verl.cluster.backends import ClusterError, backend_of
+from dsdr_verl.cluster.head import answering, job_client, jobs, nodes
+from dsdr_verl.cluster.hosts import absent
 from dsdr_verl.cluster.inventory import Backend, Inventory, InventoryError, load
 from dsdr_verl.cluster.token import use_home_token
 
@@ -32,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     except (InventoryError, ClusterError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,10 +57,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-follow", action="store_true", help="return at once; `logs` shows how it goes")
     sub.add_argument("overrides", nargs="*", help="of python -m dsdr_verl.main_ppo, after --")
     sub = command("logs", logs, "follow the output of a job")
-    sub.add_argument("--job", help="its id; the last one submitted from here if left out")
+    _takes_job(sub)
+    _takes_job(command("stop", stop, "end a job"))
     command("down", down, "end the cluster")
     command("files", files, "print what the backend's own tool is given, and start nothing")
     return top
+
+
+def _takes_job(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--job", help="its id; the last one submitted from here if left out")
 
 
 def up(inventory: Inventory, arguments: argparse.Namespace) -> None:
@@ -70,21 +79,23 @@ def up(inventory: Inventory, arguments: argparse.Namespace) -> None:
                 said = len(alive)
                 print(f"{said} of {inventory.size} nodes are up", flush=True)
             if time.monotonic() > deadline:
-                raise ClusterError(_missing(inventory, [node.node_ip for node in alive], arguments.timeout))
+                raise ClusterError(_missing(inventory, alive, arguments.timeout))
             time.sleep(POLL_S)
-    print(f"all {inventory.size} nodes are up; next: make submit ARGS='+algorithm=dsdr'")
+    which = f"INVENTORY={arguments.inventory}" + (f" BACKEND={arguments.backend}" if arguments.backend else "")
+    shared = "" if inventory.backend == "local" else " run_dir=/a/folder/that/all/nodes/see"
+    print(f"all {inventory.size} nodes are up; next: make submit {which} ARGS='+algorithm=dsdr{shared}'")
 
 
 def status(inventory: Inventory, arguments: argparse.Namespace) -> None:
     with backend_of(inventory).dashboard(inventory) as url:
-        nodes, jobs = _nodes(url), _client(url).list_jobs()
+        there, submitted = nodes(url), jobs(url)
     table = Table("address", "state", "head", "CPUs", "GPUs", "memory GiB", "why", title=f"nodes of {inventory.name}")
-    for node in sorted(nodes, key=lambda n: (n.state, not n.is_head_node, n.node_ip)):
+    for node in sorted(there, key=lambda n: (n.state, not n.is_head_node, n.node_ip)):
         has = node.resources_total
         amounts = (f"{has.get('CPU', 0):g}", f"{has.get('GPU', 0):g}", f"{has.get('memory', 0) / 2**30:.1f}")
         table.add_row(node.node_ip, node.state, "yes" if node.is_head_node else "", *amounts, node.state_message or "")
     Console().print(table)
-    for job in sorted((job for job in jobs if job.submission_id), key=lambda job: job.start_time or 0):
+    for job in submitted:
         print(f"{job.submission_id}  {job.status}  {job.message or ''}")
 
 
@@ -97,7 +108,7 @@ def submit(inventory: Inventory, arguments: argparse.Namespace) -> int:
     entrypoint = f"{inventory.python} -m dsdr_verl.main_ppo {shlex.join(overrides)}"
     environment = inventory.secrets() | {"DSDR_CLUSTER_HOSTS": ",".join(inventory.hosts)}
     with backend_of(inventory).dashboard(inventory) as url:
-        client = _client(url)
+        client = job_client(url)
         _submit(client, entrypoint=entrypoint, submission_id=job_id, runtime_env={"env_vars": environment})
         inventory.folder.mkdir(parents=True, exist_ok=True)
         (inventory.folder / LAST_JOB).write_text(job_id)
@@ -121,12 +132,24 @@ def _submit(client, **job) -> None:
 
 
 def logs(inventory: Inventory, arguments: argparse.Namespace) -> int:
+    job_id = _job(inventory, arguments)
+    with backend_of(inventory).dashboard(inventory) as url:
+        return _follow(job_client(url), job_id)
+
+
+def stop(inventory: Inventory, arguments: argparse.Namespace) -> None:
+    job_id = _job(inventory, arguments)
+    with backend_of(inventory).dashboard(inventory) as url, answering():
+        stopped = job_client(url).stop_job(job_id)
+    print(f"{job_id} is told to end" if stopped else f"{job_id} had ended")
+
+
+def _job(inventory: Inventory, arguments: argparse.Namespace) -> str:
     last = inventory.folder / LAST_JOB
     job_id = arguments.job or (last.read_text() if last.exists() else None)
     if job_id is None:
         raise ClusterError(f"no job of {inventory.name} was submitted from here; say which with --job (see status)")
-    with backend_of(inventory).dashboard(inventory) as url:
-        return _follow(_client(url), job_id)
+    return job_id
 
 
 def down(inventory: Inventory, arguments: argparse.Namespace) -> None:
@@ -139,28 +162,12 @@ def files(inventory: Inventory, arguments: argparse.Namespace) -> None:
         print(f"# {inventory.folder / name}\n{text.rstrip()}\n")
 
 
-def _alive(url: str) -> list:
-    """Nodes that are up; none while the head is still on its way."""
+def _alive(url: str) -> list[str]:
+    """Addresses of nodes that are up; none while the head is still on its way."""
     try:
-        return [node for node in _nodes(url) if node.state == "ALIVE"]
+        return [node.node_ip for node in nodes(url) if node.state == "ALIVE"]
     except ClusterError:
         return []
-
-
-def _client(url: str):
-    from ray.job_submission import JobSubmissionClient
-
-    return JobSubmissionClient(url)
-
-
-def _nodes(url: str) -> list:
-    from ray.util.state import list_nodes
-    from ray.util.state.exception import RayStateApiException
-
-    try:
-        return list_nodes(address=url, detail=True, timeout=30, limit=10_000)
-    except RayStateApiException as error:
-        raise ClusterError(f"Ray's dashboard does not answer: {error}; make cluster-up starts what has gone") from error
 
 
 def _follow(client, job_id: str) -> int:
@@ -173,21 +180,25 @@ def _follow(client, job_id: str) -> int:
 
     try:
         asyncio.run(tail())
+        info = client.get_job_info(job_id)
     except Exception as error:  # of the web socket, of several kinds
-        raise ClusterError(f"lost touch with {job_id} ({error}); `make logs` if the cluster is still there") from error
+        raise ClusterError(
+            f"lost touch with {job_id} ({str(error) or type(error).__name__}): its head, or the way there, has gone; "
+            "`make logs` if the cluster is still there, else make cluster-up and submit again"
+        ) from error
     except KeyboardInterrupt:
-        print(f"\n{job_id} goes on; `logs` follows it again, `ray job stop {job_id}` ends it")
+        print(f"\n{job_id} goes on; `make logs` follows it again, `make stop` ends it")
         return 130
-    info = client.get_job_info(job_id)
     print(f"{job_id}: {info.status}" + (f" ({info.message})" if info.message else ""))
     return 0 if info.status == "SUCCEEDED" else 1
 
 
 def _missing(inventory: Inventory, addresses: list[str], seconds: float) -> str:
     text = f"{len(addresses)} of {inventory.size} nodes are up after {seconds:.0f} s"
-    if absent := [host for host in inventory.hosts if host not in addresses]:
+    if missing := absent(inventory.hosts, addresses):
         return (
-            f"{text}; missing: {', '.join(absent)}. Look there with ssh, and at the head's /tmp/ray/session_latest/logs"
+            f"{text}; missing: {', '.join(missing)}. Why is told in monitor.log and monitor.out of the head "
+            f"({inventory.hosts[0]}), in /tmp/ray/session_latest/logs"
         )
     return f"{text}: {', '.join(addresses) or 'none'}"
 

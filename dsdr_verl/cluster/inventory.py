@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # a word that a shell, YAML and a scheduler's directive all take as it is
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@,+=-]*$")]
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 Folder = Annotated[str, StringConstraints(pattern=r"^(/|~/)[A-Za-z0-9._/+@-]+$")]
 
 
@@ -114,6 +115,11 @@ class Inventory(Section):
                 raise ValueError(f"hosts is empty; backend {self.backend} needs their addresses, the head first")
             if self.nodes not in (None, len(self.hosts)):
                 raise ValueError(f"nodes is {self.nodes}, and there are {len(self.hosts)} hosts; leave nodes out")
+            if odd := [host for host in self.hosts if not HOST.fullmatch(host)]:
+                raise ValueError(
+                    f"hosts has {', '.join(odd)}; give IPv4 addresses or names alone (who logs in is ssh.user, and "
+                    "ports are for ~/.ssh/config)"
+                )
             if twice := sorted({host for host in self.hosts if self.hosts.count(host) > 1}):
                 raise ValueError(f"hosts has {', '.join(twice)} more than once")
         elif self.hosts:
@@ -166,7 +172,9 @@ def load(path: str | os.PathLike, backend: str | None = None) -> Inventory:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Unique)  # a SafeLoader
+    except UnicodeDecodeError as error:
+        raise InventoryError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise InventoryError(f"{path} cannot be read ({error.strerror}); say which with INVENTORY=file.yaml") from error
     except yaml.YAMLError as error:
@@ -182,6 +190,16 @@ def load(path: str | os.PathLike, backend: str | None = None) -> Inventory:
         raise InventoryError(f"{path} does not describe a cluster:\n{problems}") from error
 
 
+class _Unique(yaml.SafeLoader):
+    """Where a key that comes twice is an error, and not the last one's."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"{', '.join(twice)} comes more than once, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
 def _problem(error: dict) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
@@ -193,4 +211,5 @@ def _problem(error: dict) -> str:
         return f"{key} is missing; set it"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    quotes = "; put it in quotes" if error["type"] == "string_type" else ""
+    return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}{quotes}"

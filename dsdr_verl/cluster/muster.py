@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsdr_verl.cluster.fingerprint import Fingerprint, fingerprint
+from dsdr_verl.cluster.hosts import absent
 
 POLL_S = 1.0
 ANSWER_S = 180.0  # for a node's report; a first import from a network file system takes long
@@ -135,8 +136,7 @@ def _missing(nodes: int, gpus_per_node: int) -> str:
         total, left = node["Resources"].get("GPU", 0), free.get(node["NodeID"], {}).get("GPU", 0)
         busy = f", {total - left:g} of them in use" if left < total else ""
         there.append(f"{node['NodeManagerAddress']} has {total:g} GPUs{busy}")
-    addresses = {node["NodeManagerAddress"] for node in alive}
     expected = [host for host in os.environ.get("DSDR_CLUSTER_HOSTS", "").split(",") if host]
-    absent = [host for host in expected if host not in addresses]
+    missing = absent(expected, {node["NodeManagerAddress"] for node in alive})
     text = f"trainer.nnodes={nodes} with trainer.n_gpus_per_node={gpus_per_node} free each, and {len(fit)} such nodes"
-    return f"{text} ({'; '.join(there) or 'no node at all'})" + (f"; missing: {', '.join(absent)}" if absent else "")
+    return f"{text} ({'; '.join(there) or 'no node at all'})" + (f"; missing: {', '.join(missing)}" if missing else "")

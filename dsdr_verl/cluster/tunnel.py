@@ -12,6 +12,12 @@ from collections.abc import Iterator, Sequence
 from dsdr_verl.cluster.backends import ClusterError
 
 TIMEOUT_S = 20.0
+KEEP_LOOKING = (
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=4",
+)  # else a dead host is waited for for hours
 
 
 @contextlib.contextmanager
@@ -23,7 +29,8 @@ def ssh_tunnel(target: str, port: int, options: Sequence[str] = ()) -> Iterator[
     """
     local = free_port()
     forward = f"127.0.0.1:{local}:127.0.0.1:{port}"
-    command = ["ssh", "-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", *options, "-L", forward, target]
+    command = ["ssh", "-N", *KEEP_LOOKING, "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", *options]
+    command += ["-L", forward, target]
     with forwarding(command, local, f"port {port} of {target}") as url:
         yield url
 

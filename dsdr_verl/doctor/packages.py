@@ -33,7 +33,7 @@ def python(asked: Asked) -> Findings:
     if SpecifierSet(wanted).contains(version):
         yield ok("python", f"{version} (dsdr-verl takes {wanted})")
     else:
-        fix = "make clean, then make setup PYTHON=/path/to/python3.11"
+        fix = "make clean, then make setup PYTHON=/path/to/python3.11 (3.12 with HARDWARE=gpu)"
         yield failed("python", f"{version}, and dsdr-verl takes {wanted}", fix)
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dsdr_verl.data.cache import cache_root
 from dsdr_verl.ray_address import silence
 from dsdr_verl.watching import servers
 from dsdr_verl.watching.board import UID
@@ -41,8 +42,9 @@ def find_ray(address: str | None) -> RunningRay:
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         where = f"at {address}" if address else "on this machine"
         raise CannotWatch(
-            f"no Ray answers {where}. Start a run or a cluster first; a cluster with tokens needs RAY_AUTH_MODE=token "
-            f"and its token here too\n  ({str(error).strip().splitlines()[0]})"
+            f"no Ray answers {where}. Start a run or a cluster first; one that is closed by a token needs "
+            f"RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too. Tokens of this user: {', '.join(tokens()) or 'none'}"
+            f"\n  ({str(error).strip().splitlines()[0]})"
         ) from error
     finally:
         ray.shutdown()
@@ -55,6 +57,11 @@ def find_ray(address: str | None) -> RunningRay:
             f"({info['gcs_address'].rsplit(':', 1)[0]}): run this there"
         )
     return RunningRay(f"http://{info['webui_url']}", metrics)
+
+
+def tokens() -> list[str]:
+    """Files of this user's that may hold a cluster's token: Ray's own, and those of `make cluster-up`."""
+    return [str(path) for path in (*Path.home().glob(".ray/*token"), *cache_root().glob("clusters/*/token"))]
 
 
 def check_port(bind: str, port: int, option: str) -> None:

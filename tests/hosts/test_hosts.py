@@ -32,13 +32,13 @@ class Cluster:
         for name in ("RAY_ADDRESS", "MAKEFLAGS", "MAKELEVEL"):
             self.environment.pop(name, None)
 
-    def of(self, size: int, workdir: str = str(REPOSITORY), sync: bool = False) -> "Cluster":
+    def of(self, size: int, workdir: str = str(REPOSITORY), sync: bool = False, key: Path | None = None) -> "Cluster":
         name = f"lab{size}{'-synced' * sync}"
         self.inventory = self.folder / f"{name}.yaml"
         content = {
             "name": name, "backend": "ssh", "hardware": "cpu", "hosts": self.lab.addresses[:size],
             "gpus_per_node": 1, "cpus_per_node": 16, "workdir": workdir,
-            "ssh": {"user": "root", "key": str(self.lab.folder / "key"), "sync": sync},
+            "ssh": {"user": "root", "key": str(key or self.lab.folder / "key"), "sync": sync},
         }  # fmt: skip
         self.inventory.write_text(json.dumps(content))
         return self
@@ -68,7 +68,8 @@ class Cluster:
     def wait_for(self, process: subprocess.Popen, text: str, timeout: float = 300) -> None:
         deadline = time.monotonic() + timeout
         while text not in self.said():
-            assert process.poll() is None, f"ended before it said {text!r}:\n{self.said()}"
+            ended = process.poll() is not None and text not in self.said()
+            assert not ended, f"ended before it said {text!r}:\n{self.said()}"
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.said()}"
             time.sleep(0.3)
 
@@ -154,26 +155,39 @@ def test_a_host_that_is_missing_is_named(cluster, folder):
     cluster.lab.boot(1)
 
 
+def test_hosts_that_nobody_can_log_in_to(cluster, folder):
+    shutil.copy(cluster.lab.folder / "host_key", folder / "other_key")
+    for key, said in (
+        (folder / "other_key", "root@10.77.0.1 cannot be reached by ssh: .*denied"),
+        ("/no/key", "no file"),
+    ):
+        started = time.monotonic()
+        assert re.search(said, cluster.of(2, key=key)("up", expect=1))
+        assert time.monotonic() - started < 30
+
+
 def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
+    """A host that is killed, one whose link is cut, and the head that is killed."""
     where = folder / "lost"
     train = (*BATCH, f"run_dir={where}", "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=2")
     cluster.of(2)("up")
-    for breaks, mends in (
-        (lambda: cluster.lab.kill(1), lambda: cluster.lab.boot(1)),
-        (lambda: cluster.lab.link(1, "down"), lambda: cluster.lab.link(1, "up")),
+    done = 0
+    for breaks, mends, said in (
+        (lambda: cluster.lab.kill(1), lambda: cluster.lab.boot(1), "node 10.77.0.2 has left the cluster"),
+        (lambda: cluster.lab.link(1, "down"), lambda: cluster.lab.link(1, "up"), "node 10.77.0.2 has left the cluster"),
+        (lambda: cluster.lab.kill(0), lambda: cluster.lab.boot(0), "lost touch with lab2-"),
     ):
         job = cluster.start("submit", "--", *train, "trainer.total_training_steps=500")
-        cluster.wait_for(job, "checkpoint of step")
-        lost_at = time.monotonic()
+        if done:
+            cluster.wait_for(job, f"resuming after step {done}")
+        cluster.wait_for(job, f"checkpoint of step {done + 1}")
         breaks()
-        cluster.wait_for(job, "node 10.77.0.2 has left the cluster", timeout=60)
+        cluster.wait_for(job, said, timeout=60)
         job.wait(timeout=60)
         assert job.returncode == 1, cluster.said()
-        print(f"said after {time.monotonic() - lost_at:.0f} s")
         mends()
         cluster("up")
         done = int((where / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-        assert done >= 1
     said = cluster("submit", "--", *train, f"trainer.total_training_steps={done + 1}")
     assert f"resuming after step {done}" in said
     assert max(steps(where)) == done + 1

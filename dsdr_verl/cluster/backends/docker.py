@@ -10,12 +10,13 @@ import yaml
 
 from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, run_tool, write_files
 from dsdr_verl.cluster.inventory import Inventory
+from dsdr_verl.cluster.token import MODE, TOKEN
 from dsdr_verl.cluster.tunnel import ssh_tunnel
 
 COMPOSE = "compose.yaml"
 INSTALL = "install Docker's command line and its Compose plugin (no Docker daemon is needed on this machine)"
 START_S = 600
-FROM_HERE = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # of whoever brings the cluster up; their values are in no file
+FROM_HERE = (MODE, TOKEN)  # of whoever brings the cluster up; their values are in no file
 
 
 def files(inventory: Inventory) -> dict[str, str]:
@@ -71,10 +72,13 @@ def _each(inventory: Inventory, hosts: list[str], profile: str, *arguments: str)
         ClusterError: naming each host where it failed, after the others have been seen to.
     """
     command = ["docker", "compose", "--file", str(inventory.folder / COMPOSE), "--profile", profile, *arguments]
+    environment = dict(os.environ)
+    if TOKEN not in environment:  # a mode without a token, and no node would start
+        environment.pop(MODE, None)
 
     def on(host: str) -> str | None:
         try:
-            run_tool(command, INSTALL, env=os.environ | {"DOCKER_HOST": f"ssh://{inventory.ssh.user}@{host}"})
+            run_tool(command, INSTALL, env=environment | {"DOCKER_HOST": f"ssh://{inventory.ssh.user}@{host}"})
         except ClusterError as error:
             return f"{host}: {error}"
         return None

@@ -16,10 +16,11 @@ import psutil
 
 from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, write_files
 from dsdr_verl.cluster.inventory import Inventory
-from dsdr_verl.cluster.token import use_token
+from dsdr_verl.cluster.token import make_token, use_token
 from dsdr_verl.cluster.tunnel import answers, free_port
 
 ADDRESS = "127.0.0.1"
+COMMANDS = "commands.json"
 START_S = 60.0
 STOP_S = 20.0
 
@@ -27,29 +28,30 @@ STOP_S = 20.0
 def files(inventory: Inventory) -> dict[str, str]:
     head = [*ray_start(inventory, head=ADDRESS), f"--temp-dir={_temp_dir(inventory)}", "--block"]
     worker = [*ray_start(inventory, address=ADDRESS), "--block"]
-    return {"commands.json": json.dumps({"head": head, "worker": worker}, indent=2)}
+    return {COMMANDS: json.dumps({"head": head, "worker": worker}, indent=2)}
 
 
 def up(inventory: Inventory) -> None:
     """Starts what does not run of head and nodes. `ray start --block` ends its node with itself."""
+    running, written = _running(inventory), inventory.folder / COMMANDS
+    if 0 in running and written.read_text() != files(inventory)[COMMANDS]:
+        raise ClusterError(f"{inventory.name} runs with another inventory; make cluster-down first")
     write_files(inventory, files(inventory))
+    make_token(inventory)
     use_token(inventory)
-    commands = json.loads((inventory.folder / "commands.json").read_text())
-    running, environment = _running(inventory), os.environ | NODE_ENVIRONMENT
+    commands, environment = json.loads(written.read_text()), os.environ | NODE_ENVIRONMENT
     if 0 not in running:
-        if answers(inventory.ports.gcs):
-            raise ClusterError(
-                f"ports.gcs is {inventory.ports.gcs}, where something listens already; stop it, or choose another port"
-            )
+        for key, port in inventory.ports:
+            if answers(port):
+                raise ClusterError(f"ports.{key} is {port}, where something listens; stop it, or choose another port")
         _end(running)  # nodes of a head that has gone
-        running = {0: _start(inventory, 0, commands["head"], environment)}
+        running = {}
+        _start(inventory, running, 0, commands["head"], environment)
         _wait_for(inventory, running[0], inventory.ports.gcs)
         _wait_for(inventory, running[0], inventory.ports.dashboard)
     for node in range(1, inventory.size):
         if node not in running:
-            running[node] = _start(inventory, node, commands["worker"], environment)
-    state = {node: (process.pid, process.create_time()) for node, process in running.items()}
-    (inventory.folder / "processes.json").write_text(json.dumps(state))
+            _start(inventory, running, node, commands["worker"], environment)
 
 
 def down(inventory: Inventory) -> None:
@@ -74,7 +76,10 @@ def _temp_dir(inventory: Inventory) -> Path:
     return Path(tempfile.gettempdir()) / f"ray-{inventory.name}"
 
 
-def _start(inventory: Inventory, node: int, command: list[str], environment: dict[str, str]) -> psutil.Process:
+def _start(
+    inventory: Inventory, running: dict[int, psutil.Process], node: int, command: list[str], environment: dict[str, str]
+) -> None:
+    """Adds it to `running`, and to what `down` ends."""
     log = inventory.folder / f"node-{node}.log"
     program = str(Path(sys.executable).with_name(command[0]))
     command = [*command, f"--dashboard-agent-listen-port={free_port()}"]  # Ray's own is the same for all nodes
@@ -83,7 +88,9 @@ def _start(inventory: Inventory, node: int, command: list[str], environment: dic
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True, env=environment,
         )  # fmt: skip
-    return psutil.Process(started.pid)
+    running[node] = psutil.Process(started.pid)
+    state = {number: (process.pid, process.create_time()) for number, process in running.items()}
+    (inventory.folder / "processes.json").write_text(json.dumps(state))
 
 
 def _wait_for(inventory: Inventory, head: psutil.Process, port: int) -> None:

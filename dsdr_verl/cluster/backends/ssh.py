@@ -10,15 +10,18 @@ import os
 import shlex
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
 
 from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start, run_tool, write_files
+from dsdr_verl.cluster.head import ENDED, jobs
 from dsdr_verl.cluster.inventory import Inventory
-from dsdr_verl.cluster.token import MODE, PATH, token_file, use_token
-from dsdr_verl.cluster.tunnel import ssh_tunnel
+from dsdr_verl.cluster.token import MODE, PATH, make_token, token_path, use_token
+from dsdr_verl.cluster.tunnel import KEEP_LOOKING, ssh_tunnel
 
 CONFIG = "ray.yaml"
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -26,6 +29,10 @@ NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".pytest_cache", ".hypo
 
 
 def files(inventory: Inventory) -> dict[str, str]:
+    return {CONFIG: _yaml(_config(inventory))}
+
+
+def _config(inventory: Inventory) -> dict:
     head, *others = inventory.hosts
     token = f"~/.ray/dsdr-{inventory.name}.token"
     environment = NODE_ENVIRONMENT | {MODE: "token", PATH: token.replace("~", "$HOME")}
@@ -38,7 +45,7 @@ def files(inventory: Inventory) -> dict[str, str]:
         "cluster_name": inventory.name,
         "provider": {"type": "local", "head_ip": head, "worker_ips": others},
         "auth": auth,
-        "file_mounts": {token: str(inventory.folder / "token")},
+        "file_mounts": {token: str(token_path(inventory))},
         "head_start_ray_commands": [
             f"{in_checkout} ray stop",
             f"{started} {_command(ray_start(inventory, head=head))} --autoscaling-config=~/ray_bootstrap_config.yaml",
@@ -52,12 +59,32 @@ def files(inventory: Inventory) -> dict[str, str]:
         config["file_mounts"][inventory.workdir] = str(CHECKOUT)
         config["rsync_exclude"] = list(NOT_COPIED)
         config["setup_commands"] = [f"{in_checkout} make setup HARDWARE={inventory.hardware}"]
-    return {CONFIG: yaml.safe_dump(config, sort_keys=False, width=1000)}
+    return config
+
+
+def _yaml(config: dict) -> str:
+    return yaml.safe_dump(config, sort_keys=False, width=1000)
 
 
 def up(inventory: Inventory) -> None:
-    token_file(inventory)
-    write_files(inventory, files(inventory))
+    """Starts Ray anew on every host.
+
+    Raises:
+        ClusterError: the head cannot be reached; a job runs, which this would kill; Ray's launcher failed.
+    """
+    make_token(inventory)
+    _reach(inventory)
+    running = []
+    with contextlib.suppress(ClusterError), dashboard(inventory) as url:
+        running = [job.submission_id for job in jobs(url) if job.status not in ENDED]
+    if running:
+        raise ClusterError(
+            f"{', '.join(running)} runs, and this would end it: make stop, or wait; make logs follows it"
+        )
+    config = _config(inventory)
+    # else the launcher takes a host that was made anew for one that it has set up already
+    config["setup_commands"] = [*config.get("setup_commands", []), f"true {time.time_ns()}"]
+    write_files(inventory, {CONFIG: _yaml(config)})
     _ray(inventory, "up", "--no-config-cache")
 
 
@@ -68,12 +95,13 @@ def down(inventory: Inventory) -> None:
     Raises:
         ClusterError: a host cannot be reached; the others are stopped.
     """
+    write_files(inventory, files(inventory))
     with contextlib.suppress(ClusterError):
         _ray(inventory, "down")
     stop = f"cd {inventory.workdir} && .venv/bin/ray stop --force --grace-period 5"
-    unreached = [host for host in inventory.hosts if _ssh(inventory, host, stop)]
-    if unreached:
-        raise ClusterError(f"Ray may still run on {', '.join(unreached)}: run there `{stop}`")
+    if problems := _on_all(inventory, stop):
+        said = "\n".join(f"  - {host}: {why}" for host, why in problems.items())
+        raise ClusterError(f"Ray may still run on these hosts; run there `{stop}`:\n{said}")
 
 
 def dashboard(inventory: Inventory) -> AbstractContextManager[str]:
@@ -88,13 +116,37 @@ def _target(inventory: Inventory, host: str) -> str:
 def _options(inventory: Inventory) -> list[str]:
     """As Ray's launcher has them: it asks nobody whether a host is who it was."""
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    options += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
-    return [*options, "-i", str(Path(inventory.ssh.key).expanduser())] if inventory.ssh.key else options
+    options += [*KEEP_LOOKING, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    if not inventory.ssh.key:
+        return options
+    key = Path(inventory.ssh.key).expanduser()
+    if not key.is_file():
+        raise ClusterError(f"ssh.key is {inventory.ssh.key}, which is no file here")
+    return [*options, "-i", str(key)]
 
 
-def _ssh(inventory: Inventory, host: str, command: str) -> int:
-    words = ["ssh", *_options(inventory), _target(inventory, host), command]
-    return subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
+def _reach(inventory: Inventory) -> None:
+    """Asked before the launcher, which tries for a quarter of an hour, whatever the answer."""
+    for host, why in _on_all(inventory, "true").items():
+        problem = f"{_target(inventory, host)} cannot be reached by ssh: {why}; see to its sshd, ssh.user and ssh.key"
+        if host == inventory.hosts[0]:
+            raise ClusterError(problem)
+        print(problem, flush=True)
+
+
+def _on_all(inventory: Inventory, command: str) -> dict[str, str]:
+    """What ssh or `command` said, by host where it failed."""
+    options = _options(inventory)
+
+    def on(host: str) -> str:
+        words = ["ssh", *options, _target(inventory, host), command]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        return said if done.returncode else ""
+
+    with ThreadPoolExecutor(max_workers=32) as pool:
+        said = dict(zip(inventory.hosts, pool.map(on, inventory.hosts), strict=True))
+    return {host: why for host, why in said.items() if why}
 
 
 def _ray(inventory: Inventory, command: str, *options: str) -> None:

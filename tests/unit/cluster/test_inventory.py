@@ -31,6 +31,9 @@ def test_every_backend_has_an_example(backend):
         ({"hosts": []}, "hosts is empty"),
         ({"hosts": ["a", "b", "a"]}, "hosts has a more than once"),
         ({"hosts": ["a; rm -rf ~", "b"]}, "hosts.0 is 'a; rm -rf ~'"),
+        ({"hosts": ["me@a", "b"]}, "hosts has me@a; give IPv4 addresses or names alone"),
+        ({"hosts": ["fd00::1", "10.0.0.1:22"]}, "hosts has fd00::1, 10.0.0.1:22"),
+        ({"slurm": {"time": 86400}}, "slurm.time is 86400: input should be a valid string; put it in quotes"),
         ({"nodes": 3}, "nodes is 3, and there are 2 hosts"),
         ({"backend": "slurm"}, "hosts is of no use to backend slurm"),
         ({"backend": "slurm", "hosts": []}, "nodes is missing"),
@@ -51,10 +54,23 @@ def test_problems_name_their_key(tmp_path, change, said):
     assert "abc" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["- a list", "a: [", ""])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "- a list",
+        "a: [",
+        "",
+        "backend: local\nbackend: ssh",
+        "ssh: {key: a, key: b}",
+        "name: !!python/object/apply:os.getcwd []",
+    ],
+)
 def test_what_is_no_inventory(tmp_path, content):
     with pytest.raises(InventoryError, match=r"cluster\.yaml"):
         load(written(tmp_path, content))
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(InventoryError, match="not UTF-8"):
+        load(tmp_path / "latin.yaml")
     with pytest.raises(InventoryError, match="INVENTORY="):
         load(tmp_path / "absent.yaml")
 
