@@ -40,13 +40,21 @@ def batch_sizes(config: DictConfig) -> Problems:
     yield from not_dividing(MINI_BATCH, mini, train, TRAIN_BATCH)
     if not get(config, "algorithm.filter_groups.enable"):  # verl then fetches prompts one by one
         yield from not_dividing("data.gen_batch_size", whole(config, "data.gen_batch_size"), train, TRAIN_BATCH)
-    for key, size in ((TRAIN_BATCH, train), (MINI_BATCH, mini)):
-        if size and n and parts and size * n % parts:
-            step = parts // math.gcd(n, parts)
-            yield (
-                f"{key} is {size}, with {GROUP}={n} {size * n} rollouts, which {parts} data-parallel ranks cannot "
-                f"share evenly; set it to a multiple of {step}, such as {math.ceil(size / step) * step}"
-            )
+    if train and mini and n and parts and any(size * n % parts for size in (train, mini)):
+        sizes = f"{TRAIN_BATCH} is {train} and {MINI_BATCH} is {mini}"
+        prompts, shared = nearest(train, mini, n, parts)
+        yield (
+            f"{sizes}, with {GROUP}={n} {train * n} and {mini * n} rollouts, which {parts} data-parallel ranks cannot "
+            f"share evenly; {TRAIN_BATCH}={prompts} {MINI_BATCH}={shared} is the nearest that they can, with as many "
+            "optimiser steps"
+        )
+
+
+def nearest(train: int, mini: int, n: int, ranks: int) -> tuple[int, int]:
+    """Prompts of a step and of an optimiser step that the ranks can share, n rollouts each."""
+    step = ranks // math.gcd(n, ranks)
+    shared = max(1, round(mini / step)) * step
+    return shared * math.ceil(train / mini), shared
 
 
 def micro_batches(config: DictConfig) -> Problems:

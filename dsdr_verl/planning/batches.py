@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from dsdr_verl.checks.batches import GROUP, MINI_BATCH
+from dsdr_verl.checks.batches import GROUP, MINI_BATCH, nearest
 from dsdr_verl.checks.reading import ACTOR, ROLLOUT, TRAIN_BATCH, get, gpus, longest, ulysses
 
 
@@ -43,11 +43,9 @@ class Batches:
 
     @property
     def nearest(self) -> tuple[int, int]:
-        """Prompts of a step and of an optimiser step that the ranks can share, with as many optimiser steps."""
+        """Of `dsdr_verl.checks`: prompts of a step and of an optimiser step that the ranks can share."""
         n = self.rollouts // self.prompts
-        step = self.ranks // math.gcd(n, self.ranks)
-        mini = max(1, round(self.mini_batch / n / step)) * step
-        return mini * self.optimiser_steps, mini
+        return nearest(self.prompts, self.mini_batch // n, n, self.ranks)
 
 
 def batches(config: DictConfig) -> Batches:

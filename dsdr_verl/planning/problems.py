@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from dsdr_verl.checks import config_problems
-from dsdr_verl.checks.batches import MINI_BATCH
-from dsdr_verl.checks.reading import ACTOR, ROLLOUT, TRAIN_BATCH
+from dsdr_verl.checks.reading import ACTOR, ROLLOUT
 from dsdr_verl.checks.wording import Problems
 from dsdr_verl.planning.batches import Batches
 from dsdr_verl.planning.memory import FRAGMENTS, GIB, Memory
@@ -69,13 +68,6 @@ def fit_problems(config: DictConfig, shape: ModelShape, batch: Batches, room: Me
         yield (
             f"vLLM's cache holds {room.cached_sequences:.1f} of the longest sequences ({batch.longest} tokens); raise "
             f"{ROLLOUT}.gpu_memory_utilization or {ROLLOUT}.tensor_model_parallel_size"
-        )
-    if batch.mini_batch % batch.ranks:
-        prompts, mini = batch.nearest
-        yield (
-            f"{batch.ranks} ranks cannot share {batch.mini_batch} rollouts; "
-            f"{TRAIN_BATCH}={prompts} {MINI_BATCH}={mini} is the nearest batch with {batch.optimiser_steps} "
-            "optimiser steps"
         )
     if config.trainer.device == "cuda" and config.scoring.num_gpus > 0:
         yield (

@@ -43,8 +43,8 @@ def find_ray(address: str | None) -> RunningRay:
         where = f"at {address}" if address else "on this machine"
         raise CannotWatch(
             f"no Ray answers {where}. Start a run or a cluster first; one that is closed by a token needs "
-            f"RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too. Tokens of this user: {', '.join(tokens()) or 'none'}"
-            f"\n  ({str(error).strip().splitlines()[0]})"
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here too. "
+            f"This user's tokens: {', '.join(tokens()) or 'none'}\n  ({str(error).strip().splitlines()[0]})"
         ) from error
     finally:
         ray.shutdown()

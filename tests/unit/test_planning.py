@@ -248,7 +248,7 @@ def test_published_runs_are_within_a_factor_of_two(changed, model, nodes, tensor
         ({"actor_rollout_ref__rollout__gpu_memory_utilization": 0.2}, ("vLLM's cache holds 0.0",)),
         ({"actor_rollout_ref__actor__ppo_max_token_len_per_gpu": 36864}, ("update takes about", "ulysses")),
         ({"data__max_response_length": 65536}, ("the model has 40960 positions",)),
-        ({"trainer__nnodes": 32}, ("256 ranks cannot share 128 rollouts", "ppo_mini_batch_size=32")),
+        ({"trainer__nnodes": 32}, ("256 data-parallel ranks cannot share", "ppo_mini_batch_size=32")),
         ({"scoring__num_gpus": 0.1}, ("scoring.num_gpus is 0.1", "wait for ever")),
         ({"scoring__actors": 1, "scoring__embedding__long": "chunk"}, ("scoring.actors is 1", "raise it to 4")),
         ({"actor_rollout_ref__model__path": "Qwen/Qwen2.5-32B"}, ("weight sync takes about",)),
