@@ -36,7 +36,7 @@ def compare(
 
     The test's null is that the two are exchangeable on each problem, so that each difference could as well have the
     other sign. It is exact where the 2^m flips of the m problems that differ are no more than `n_resamples`; else that
-    many are drawn, and the least p is 1 / (n_resamples + 1).
+    many are drawn, and the least p is 2 / (n_resamples + 1).
 
     Args:
         baseline, candidate: one value a problem, by the problem's id.

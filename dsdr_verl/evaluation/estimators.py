@@ -88,7 +88,7 @@ def majority_at_ks(correct: Samples, answers: Samples, ks: Sequence[int]) -> np.
             others = tuple(sorted((votes - Counter({label: votes[label]})).values()))
             wins = _win_chances(n, votes[label], others, k_most)
             majority_PK[p] += n_right / votes[label] * wins[list(ks)]
-    return majority_PK
+    return majority_PK.clip(max=1)  # rounding
 
 
 def distinct_modes_at_ks(correct: Samples, modes: Samples, ks: Sequence[int]) -> np.ndarray:

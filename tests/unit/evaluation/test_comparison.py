@@ -52,6 +52,12 @@ def test_p_is_never_zero():
     assert sign_flip_p(np.full(100, 0.5), n_resamples=999) == pytest.approx(2 / 1000)
 
 
+def test_seeds():
+    differences = np.random.default_rng(6).normal(0.1, 1, 30)
+    found = [sign_flip_p(differences, 999, seed) for seed in (0, 0, 2)]
+    assert found[0] == found[1] != found[2] and found[0] == pytest.approx(found[2], abs=0.06)
+
+
 def test_compare_pairs_by_problem_not_by_order():
     baseline = {"p1": 0.25, "p2": 0.5, "p3": 0.0, "p4": 0.75}
     candidate = {"p4": 1.0, "p3": 0.0, "p2": 1.0, "p1": 0.5}

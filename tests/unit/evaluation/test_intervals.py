@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from dsdr_verl.evaluation.estimators import pass_at_ks
@@ -88,8 +90,16 @@ def test_one_problem_tells_next_to_nothing():
     assert (only.low, only.high, only.n_problems) == (pytest.approx(0.025), pytest.approx(0.975), 1)
 
 
-def test_all_equal_up_to_rounding():
+def test_all_equal_up_to_rounding_and_to_what_is_no_news():
     assert mean_interval([0.3, 0.1 + 0.2]).high > 0.8
+    easy = pass_at_ks([[True] * 14 + [False] * 50, [True] * 16 + [False] * 48] * 10, [32])[:, 0]
+    assert 0 < np.ptp(easy) < 1e-4 and mean_interval(easy).low == pytest.approx(0.05 ** (1 / 20), abs=1e-4)
+
+
+@given(st.lists(st.sampled_from([0, 1e-5, 0.1, 0.3, 1 - 1e-5, 1]), min_size=1, max_size=12))
+def test_any_values_have_an_interval_within_the_bounds(values):
+    found = mean_interval(values, n_resamples=999)
+    assert 0 <= found.low <= found.estimate + 1e-9 and found.estimate - 1e-9 <= found.high <= 1
 
 
 def test_bounds_of_each_column():
