@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dsdr_verl.scoring.latex import last_box
+from dsdr_verl.scoring.answers import extract_answer
 
 # What DAPO-Math-17k wraps every problem in; ours comes instead (see `prepare`).
 _DAPO_HEAD = (
@@ -98,7 +98,7 @@ class Solved(Layout):
 
     @model_validator(mode="after")
     def _has_answer(self) -> Solved:
-        if self.answer is None and not last_box(self.solution or ""):
+        if not self.truth:
             hint = r"is missing: add it, or a `solution` that ends in \boxed{answer}"
             raise PydanticCustomError("answer", "`answer` {hint}", {"hint": hint})
         return self
@@ -106,7 +106,7 @@ class Solved(Layout):
     @property
     def truth(self) -> str:
         """The answer."""
-        return self.answer if self.answer is not None else last_box(self.solution)
+        return self.answer or extract_answer(self.solution or "", require_boxed=True) or ""
 
 
 class GSM8K(Layout):

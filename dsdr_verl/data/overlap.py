@@ -20,7 +20,7 @@ from dsdr_verl.data.tables import BrokenFile, Faults, read_rows
 DESCRIPTION = """\
 Compare every evaluation problem with every training problem by the Jaccard similarity of their word n-grams, exactly
 (no hashing, no sampling). 1.00 is the same problem but for case and white space; a number changed in a problem of 60
-words leaves about 0.85 (docs/data.md). Both files are in the format that training reads."""
+words leaves about 0.84 (docs/data.md). Both files are in the format that training reads."""
 
 EPILOG = """
 example:  python -m dsdr_verl.data.overlap train.parquet math_500.parquet aime_2024.parquet
@@ -119,8 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"{args.train}: {len(train)} problems, word {args.ngram}-grams", soft_wrap=True)
     console.print(summary)
     for path, questions, match in matches[: args.show]:
-        console.print(f"{match.similarity:.2f}  {path.name} row {match.eval_row}: {_short(questions[match.eval_row])}")
-        console.print(f"      {args.train.name} row {match.train_row}: {_short(train[match.train_row])}")
+        for lead, file, row, text in (
+            (f"{match.similarity:.2f}", path, match.eval_row, questions[match.eval_row]),
+            ("    ", args.train, match.train_row, train[match.train_row]),
+        ):
+            console.print(f"{lead}  {file.name} row {row}: {_short(text)}", soft_wrap=True)
     if len(matches) > args.show:
         console.print(f"... and {len(matches) - args.show} more (--show)")
     return 1 if matches else 0

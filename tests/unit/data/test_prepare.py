@@ -68,6 +68,7 @@ ROWS = {  # each set's own keys, and the (problem, answer) that must come out
 }
 OTHER_LAYOUTS = [
     ("minerva", {"problem": "How hot?", "solution": "so $T=\\boxed{4.5e33}$ erg", "idx": 0}, ("How hot?", "4.5e33")),
+    ("minerva", {"problem": "How many?", "solution": "so $x = \\boxed 9$."}, ("How many?", "9")),
     ("dapo_math_17k", {"prompt": "Find $x$.", "solution": "3", "reward_model": {"ground_truth": "3"}}, (None, "3")),
     ("olympiad_bench", ROWS["olympiad_bench"][0] | {"context": "Let $b=2$."}, ("Let $b=2$.\nDetermine all $a$.", None)),
 ]
