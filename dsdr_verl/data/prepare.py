@@ -29,7 +29,7 @@ sets:     {sets}
 tasks:    {tasks} (made here; no download)
 examples: python -m dsdr_verl.data.prepare math_500
           python -m dsdr_verl.data.prepare dapo_math_17k --from dapo-math-17k.parquet --out train.parquet
-exit:     0 written, 2 nothing written
+exit:     0 written, 2 nothing written, 130 interrupted
 """
 
 
@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
     _print_summary({"set": f"{args.name}, {split}", **facts, "written": f"{len(rows)} problems"}, out)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +49,7 @@ def collect(path: Path, layout: type[Layout], advance: Callable[[], None] = lamb
     ``advance`` is called after every row.
     """
     found = Collected(Faults(path))
-    first: dict[str, tuple[str, Item]] = {}  # by item id: where it was first seen
-    claims: dict[str, tuple[str, Item]] = {}  # by problem, and by source id: who had it first
-    disputed: set[str] = set()  # item ids
+    seen: dict[str, tuple[str, Item]] = {}  # by item id: the first copy, and its place
     for place, row in read_rows(path, found.faults, layout.columns(required=True), layout.columns(required=False)):
         found.rows += 1
         advance()
@@ -59,32 +58,40 @@ def collect(path: Path, layout: type[Layout], advance: Callable[[], None] = lamb
             found.broken += 1
             for text in parsed:
                 found.faults.add(place, text)
-            continue
-        if not parsed.wanted:
+        elif not parsed.wanted:
             found.unwanted += 1
-            continue
-        item = Item(parsed.question, parsed.truth, parsed.source_id)
-        if item.id in first:
-            found.repeated += 1
-            continue
-        first[item.id] = place, item
-        names = {f"problem {normalise(item.question)}": "problem"}
-        if item.source_id is not None:
-            names[f"id {item.source_id}"] = f"id {item.source_id!r}"
-        for key, name in names.items():
-            there, other = claims.setdefault(key, (place, item))
-            if normalise(other.truth) != normalise(item.truth):
-                disputed |= {item.id, other.id}
-                answers = f"{item.truth[:40]!r}, there {other.truth[:40]!r}"
-                found.faults.add(place, f"the {name} is also on {there}, with another answer ({answers}): keep one")
-                break
-    found.items = [item for _, item in first.values() if item.id not in disputed]
+        else:
+            item = Item(parsed.question, parsed.truth, parsed.source_id)
+            found.repeated += item.id in seen
+            seen.setdefault(item.id, (place, item))
+    disputed = _disputed(list(seen.values()), found.faults)
+    found.items = [item for _, item in seen.values() if item.id not in disputed]
     found.disputed = len(disputed)
     if not found.items and not found.faults.count:
         found.faults.add(
             "", f"has none of the problems that are used ({found.unwanted} of other kinds): see docs/data.md"
         )
     return found
+
+
+def _disputed(placed: list[tuple[str, Item]], faults: Faults) -> set[str]:
+    """The ids of all items that share their problem or their source id with an item of another answer."""
+    claims: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    for place, item in placed:
+        claims[f"problem {normalise(item.question)}"].append((place, item))
+        if item.source_id is not None:
+            claims[f"id {item.source_id}"].append((place, item))
+    disputed: set[str] = set()
+    for key, ((there, first), *others) in claims.items():
+        truth = normalise(first.truth)
+        for place, item in others:
+            if normalise(item.truth) != truth and item.id not in disputed:
+                name = "problem" if key.startswith("problem ") else f"id {item.source_id!r}"
+                answers = f"{item.truth[:40]!r}, there {first.truth[:40]!r}"
+                faults.add(place, f"the {name} is also on {there}, with another answer ({answers}): keep one")
+        if any(normalise(item.truth) != truth for _, item in others):
+            disputed |= {item.id for _, item in (*others, (there, first))}
+    return disputed
 
 
 def to_row(item: Item, source: str, split: str, index: int, prompt: list[dict[str, str]] | None = None) -> Row:

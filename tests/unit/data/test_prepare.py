@@ -270,6 +270,16 @@ def test_olympiad_bench_takes_its_text_only_english_maths(tmp_path):
     assert "has none of the problems that are used (1 of other kinds)" in str(found.faults)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(["a1x", "a2x", "b3y", "b3y", "c4y", "d5z", "e5z"]))
+def test_what_is_disputed_does_not_depend_on_order(tmp_path_factory, order):
+    """Problem, answer and id of each row: a has two answers, id y stands for 3 and 4, id z for 5 only."""
+    rows = [{"problem": row[0], "answer": row[1], "id": row[2]} for row in order]
+    found = collect(write(tmp_path_factory.mktemp("disputed") / "a.jsonl", rows), layouts.Solved)
+    assert {item.question for item in found.items} == {"d", "e"}
+    assert (found.repeated, found.disputed, found.faults.count) == (1, 4, 2)
+
+
 class _Bomb:
     def __init__(self, path):
         self.path = path
