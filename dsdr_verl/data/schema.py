@@ -38,7 +38,7 @@ class _Unreadable(Exception):
 def _rows(path: Path, prompt_key: str) -> Iterator[Any]:
     """Yield the rows of a file, as far as they matter here."""
     if not path.exists():
-        raise _Unreadable("does not exist: correct the path, or write the file with dsdr_verl.data.tasks.prepare")
+        raise _Unreadable("does not exist: correct the path, or write the file with python -m dsdr_verl.data.prepare")
     if path.is_dir():
         raise _Unreadable("is a folder: name a .parquet, .json or .jsonl file in it")
     if path.suffix not in (".parquet", ".json", ".jsonl"):
