@@ -62,7 +62,7 @@ class CountdownTask:
                 )
             misses += 1
             numbers = tuple(rng.randint(_SMALLEST, self.largest_number) for _ in range(self.numbers))
-            if targets := self._targets(numbers, seen) if split_of(_split_key(numbers)) == split else []:
+            if split_of(_split_key(numbers)) == split and (targets := self._targets(numbers, seen)):
                 drawn.append(Countdown(rng.choice(targets), numbers))
                 seen.add((drawn[-1].target, *sorted(numbers)))
                 misses = 0
@@ -72,9 +72,7 @@ class CountdownTask:
         return [
             target
             for target, count in sorted(mode_counts(numbers, self.operators).items())
-            if count >= self.least_modes
-            and target <= self.largest_target
-            and (target, *sorted(numbers)) not in seen
+            if count >= self.least_modes and target <= self.largest_target and (target, *sorted(numbers)) not in seen
         ]
 
     def rows(self, split: str, size: int, seed: int = 0) -> list[Row]:

@@ -1,6 +1,6 @@
 r"""Plain arithmetic, read by a grammar of its own and worked out exactly. No text is ever evaluated.
 
-Whole numbers, + - * /, parentheses; in LaTeX `\times`, `\cdot`, `\div`, `\frac{}{}`; × · ÷ −. Linear in the text.
+Whole numbers, + - * /, parentheses and signs; also spelled × · ÷ − or `\times`, `\cdot`, `\div`, `\frac{}{}`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ MAX_DIGITS = 12  # of a number
 MAX_DEPTH = 64  # parentheses and fractions open at once
 NEGATION = "~"
 
-_SPELLINGS = {r"\times": "*", r"\cdot": "*", r"\div": "/", "·": "*", "⋅": "*", "∙": "*", "∗": "*"}
-_TOKEN = re.compile(r"\s*([0-9]+|[-+*/()·⋅∙∗]|\\(?:times|cdot|div)(?![A-Za-z])|\\frac ?\{|\} ?\{|\})\s*")
+_SPELLINGS = {r"\times": "*", r"\cdot": "*", r"\div": "/", "⋅": "*", "∙": "*", "∗": "*"}
+_TOKEN = re.compile(r"\s*([0-9]+|[-+*/()⋅∙∗]|\\(?:times|cdot|div)(?![A-Za-z])|\\frac ?\{|\} ?\{|\})\s*")
 _OPEN, _OVER, _UNDER = "(", r"\frac{", "}{"  # what stands open
 _BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, NEGATION: 3}
 
 
 def read(text: str) -> Postfix:
-    """The expression in postfix order (shunting-yard).
+    """The expression in postfix order, by Dijkstra's shunting-yard: linear in the text, without recursion.
 
     Raises:
         ValueError: it is none, or is beyond `MAX_LENGTH`, `MAX_DIGITS` or `MAX_DEPTH`.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
-    read: Postfix = []
+    postfix: Postfix = []
     waiting: list[str] = []  # operators, and what stands open
     depth, wants_operand = 0, True
 
     def close(opened: str) -> None:
         while waiting and waiting[-1] in _BINDS:
-            read.append(waiting.pop())
+            postfix.append(waiting.pop())
         if wants_operand or not waiting or waiting.pop() != opened:
             raise ValueError("brackets that do not match")
 
@@ -59,7 +59,7 @@ def read(text: str) -> Postfix:
             wants_operand = True
         elif token == "}":
             close(_UNDER)
-            read.append("/")
+            postfix.append("/")
             depth -= 1
         elif token in _BINDS:
             if wants_operand:
@@ -68,19 +68,19 @@ def read(text: str) -> Postfix:
                 waiting.append(NEGATION)
             else:
                 while waiting and _BINDS.get(waiting[-1], 0) >= _BINDS[token]:
-                    read.append(waiting.pop())
+                    postfix.append(waiting.pop())
                 waiting.append(token)
                 wants_operand = True
         elif not wants_operand or len(token) > MAX_DIGITS:
             raise ValueError(f"two numbers in a row, or one of more than {MAX_DIGITS} digits")
         else:
-            read.append(int(token))
+            postfix.append(int(token))
             wants_operand = False
     while waiting and waiting[-1] in _BINDS:
-        read.append(waiting.pop())
+        postfix.append(waiting.pop())
     if wants_operand or waiting:
         raise ValueError("ends too soon")
-    return read
+    return postfix
 
 
 def _tokens(text: str) -> Iterable[str]:
@@ -93,7 +93,9 @@ def _tokens(text: str) -> Iterable[str]:
         yield _SPELLINGS.get(token, token)
 
 
-def fold(postfix: Postfix, number: Callable[[int], T], combine: Callable[[str, T, T], T], negate: Callable[[T], T]) -> T:
+def fold(
+    postfix: Postfix, number: Callable[[int], T], combine: Callable[[str, T, T], T], negate: Callable[[T], T]
+) -> T:
     """What an expression comes to when its numbers, operations and signs mean what is given."""
     stack: list[T] = []
     for item in postfix:

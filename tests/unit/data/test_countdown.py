@@ -33,7 +33,7 @@ def test_no_problem_twice_nor_in_both_splits(level):
 def test_problems_are_of_their_level(level):
     for problem in level.problems("train", 40):
         assert len(problem.numbers) == level.numbers
-        assert 2 <= min(problem.numbers) and max(problem.numbers) <= level.largest_number
+        assert all(2 <= number <= level.largest_number for number in problem.numbers)
         assert 1 <= problem.target <= level.largest_target
         assert len(modes(problem.numbers, problem.target, level.operators)) >= level.least_modes
 

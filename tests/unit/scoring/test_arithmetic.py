@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from fractions import Fraction
 
 import pytest
@@ -106,10 +107,8 @@ def test_refused(name):
 
 @given(st.text(max_size=60) | st.text(r"0123456789+-*/(){}=. \fractimesdv", max_size=60))
 def test_any_text_is_read_or_refused(text):
-    try:
+    with suppress(ValueError):
         value(read(text))
-    except ValueError:
-        pass
 
 
 def test_time_is_linear(monkeypatch):
@@ -120,10 +119,8 @@ def test_time_is_linear(monkeypatch):
 
         def seconds(size, text=piece, end=rest):
             start = time.perf_counter()
-            try:
+            with suppress(ValueError):
                 read(text * size + end)
-            except ValueError:
-                pass
             return time.perf_counter() - start
 
         assert min(seconds(20_000) for _ in range(3)) < 8 * min(seconds(5_000) for _ in range(3)) + 0.01

@@ -75,7 +75,11 @@ def test_table():
         verdicts = verifier.verify_batch([(response, TRUTH) for response, _ in TABLE])
         assert verifier.counts["decided_early"] == len(TABLE)
         assert not verifier.sandbox.processes()  # none took one
-    wrong = [(response, verdict.value) for (response, want), verdict in zip(TABLE, verdicts, strict=True) if verdict is not want]
+    wrong = [
+        (response, verdict.value)
+        for (response, want), verdict in zip(TABLE, verdicts, strict=True)
+        if verdict is not want
+    ]
     assert not wrong
 
 
@@ -95,7 +99,15 @@ def test_options():
 
 @pytest.mark.parametrize(
     "truth",
-    ["countdown:", "countdown:24", "countdown:24:", "countdown:24:3", "countdown:0:3,4", "countdown:24:3,4,", "countdown:x:3,4"],
+    [
+        "countdown:",
+        "countdown:24",
+        "countdown:24:",
+        "countdown:24:3",
+        "countdown:0:3,4",
+        "countdown:24:3,4,",
+        "countdown:x:3,4",
+    ],
 )
 def test_a_truth_without_meaning_is_an_error(truth):
     with closing(Verifier()) as verifier:

@@ -67,7 +67,8 @@ def test_all_targets_against_brute_force(numbers):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "target"), [((3, 4, 6, 2), 24), ((3, 3, 8, 8), 24), ((1, 5, 5, 5), 24), ((2, 2, 4, 4), 8), ((7, 7, 1, 1), 7)]
+    ("numbers", "target"),
+    [((3, 4, 6, 2), 24), ((3, 3, 8, 8), 24), ((1, 5, 5, 5), 24), ((2, 2, 4, 4), 8), ((7, 7, 1, 1), 7)],
 )
 def test_four_numbers_against_brute_force(numbers, target):
     classes = {}
@@ -193,5 +194,5 @@ def test_zero_divisor():
 
 @pytest.mark.parametrize("arguments", [([], 1), ([1] * 6, 1), ([1, 0], 1), ([1, 2], 0), ([1, 2], 3, "^")])
 def test_bad_arguments(arguments):
-    with pytest.raises(ValueError, match="give 1 to 5 of them|give one >= 1|choose among"):
+    with pytest.raises(ValueError, match=r"give 1 to 5 of them|give one >= 1|choose among"):
         modes(*arguments)
