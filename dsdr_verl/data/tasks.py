@@ -142,7 +142,7 @@ TASKS: dict[str, Task | CountdownTask] = {
 
 
 def make_arithmetic(split: str, size: int, seed: int = 0, task: str = ARITHMETIC.name) -> list[Row]:
-    """Make rows for the demo model, or with ``task="tiny_arithmetic"`` for the tiny one.
+    """Make rows for the demo model, or of another task of :data:`TASKS`: ``"tiny_arithmetic"`` is the tiny model's.
 
     The same arguments give the same rows; no problem is in both splits, nor twice in one.
     """
