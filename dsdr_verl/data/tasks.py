@@ -1,23 +1,17 @@
-"""Verifiable arithmetic for the demo model and for the tiny model, and the rows and files that verl reads."""
+"""The tasks by name, and their files: arithmetic for the demo model and for the tiny model, and countdown's levels."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from dsdr_verl.data.cache import cache_root, fingerprint, materialise
-
-Row = dict[str, Any]
-ABILITY = "math"
-SPLITS = ("train", "val")
-_VAL_SHARE = 5  # one problem in five is kept for validation
+from dsdr_verl.data.countdown import COUNTDOWN_3, COUNTDOWN_4, CountdownTask
+from dsdr_verl.data.rows import Messages, Row, seeded, split_of, write_rows
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,15 @@ class Problem:
         return first - sum(rest) if self.kind == "difference" else sum(self.operands)
 
     @property
+    def truth(self) -> str:
+        """The right value as text."""
+        return str(self.answer)
+
+    @property
     def split(self) -> str:
         """The split it belongs to, whatever the size or seed; ``3 + 4`` goes wherever ``4 + 3`` goes."""
         operands = self.operands if self.kind == "difference" else sorted(self.operands)
-        digest = hashlib.sha256(f"{self.kind} {list(operands)}".encode()).digest()
-        return SPLITS[digest[0] % _VAL_SHARE == 0]
+        return split_of(f"{self.kind} {list(operands)}")
 
     def text(self, template: str = "{} {} {}") -> str:
         """Write it down: ``3 + 4``; the template places operand, symbol, operand."""
@@ -65,15 +63,13 @@ class Task:
     name: str
     pools: tuple[tuple[Problem, ...], ...]
     shares: tuple[float, ...]
-    ask: Callable[[Problem], list[dict[str, str]]]
+    ask: Callable[[Problem], Messages]
     train_size: int
     val_size: int
 
     def problems(self, split: str, size: int, seed: int = 0) -> list[Problem]:
         """Draw ``size`` distinct problems of a split in a fixed random order."""
-        if split not in SPLITS:
-            raise ValueError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
-        rng = random.Random(f"{self.name} {split} {seed}")
+        rng = seeded(self.name, split, seed)
         drawn: list[Problem] = []
         for index, (problems, share) in enumerate(zip(self.pools, self.shares, strict=True)):
             left = [problem for problem in problems if problem.split == split]
@@ -89,24 +85,15 @@ class Task:
 
     def rows(self, split: str, size: int, seed: int = 0) -> list[Row]:
         """Write the problems as verl reads them."""
-        return [
-            {
-                "data_source": f"dsdr/{self.name}",
-                "prompt": self.ask(problem),
-                "ability": ABILITY,
-                "reward_model": {"style": "rule", "ground_truth": str(problem.answer)},
-                "extra_info": {"split": split, "index": index, "kind": problem.kind, "question": problem.text()},
-            }
-            for index, problem in enumerate(self.problems(split, size, seed))
-        ]
+        return write_rows(self.name, split, self.problems(split, size, seed), self.ask)
 
 
-def _bare(problem: Problem) -> list[dict[str, str]]:
+def _bare(problem: Problem) -> Messages:
     """Ask the tiny model, which was trained on exactly this: ``27+35``."""
     return [{"role": "user", "content": problem.text("{}{}{}")}]
 
 
-def _with_example(problem: Problem) -> list[dict[str, str]]:
+def _with_example(problem: Problem) -> Messages:
     """Ask the demo model after one worked example; the short system message replaces the template's long one."""
     example = Problem(problem.kind, (3, 4))
     solution = f"{Problem(problem.kind, (4, 3)).text()} = {example.answer}. So {example.text()} = {example.answer}."
@@ -149,11 +136,13 @@ ARITHMETIC = Task(
     train_size=128,
     val_size=32,
 )
-TASKS = {task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC)}
+TASKS: dict[str, Task | CountdownTask] = {
+    task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC, COUNTDOWN_3, COUNTDOWN_4)
+}
 
 
 def make_arithmetic(split: str, size: int, seed: int = 0, task: str = ARITHMETIC.name) -> list[Row]:
-    """Make rows for the demo model, or with ``task="tiny_arithmetic"`` for the tiny one.
+    """Make rows for the demo model, or of another task of :data:`TASKS`: ``"tiny_arithmetic"`` is the tiny model's.
 
     The same arguments give the same rows; no problem is in both splits, nor twice in one.
     """
@@ -189,7 +178,7 @@ def prepare(task: str, cache_dir: str | os.PathLike | None = None) -> tuple[Path
     return folder / "train.parquet", folder / "val.parquet"
 
 
-def _find(task: str) -> Task:
+def _find(task: str) -> Task | CountdownTask:
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}: choose one of {', '.join(TASKS)}")
     return TASKS[task]

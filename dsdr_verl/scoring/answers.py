@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dsdr_verl.scoring.latex import boxes, has_open_box, last_box
 
@@ -47,13 +47,27 @@ _FULL_STOP = re.compile(r"[.?!]\s")
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 
 
-def extract_answer(text: str, require_boxed: bool = False) -> str | None:
+def last_value(tail: str) -> str | None:
+    """The last value in text that marks no answer, or None."""
+    lines = [line for line in _CALCULATION.sub("", tail).splitlines() if line.strip()]
+    for line in reversed(lines):
+        if value := _value_of_line(_CLOSING.sub("", line)):
+            return value
+    if not lines:
+        return None
+    choice = _CHOICE_LINE.fullmatch(lines[-1].strip())
+    return choice[1] if choice else _last_number(lines[-1])
+
+
+def extract_answer(
+    text: str, require_boxed: bool = False, guess: Callable[[str], str | None] = last_value
+) -> str | None:
     r"""The final answer as the response wrote it, or None if there is none.
 
     The last closed `\boxed{}` wins, then what follows the last `####`, then the last "answer is" or "Answer:". Failing
     these, and unless `require_boxed`, the last line with mathematics is taken: its last formula, or the line if it
     holds no words, of either the right-hand side of the last "="; else the number after its last "=". Failing these
-    too, the last number of the last sentence. What is said not to be the answer is none.
+    too, the last number of the last sentence. What is said not to be the answer is none. `guess` does the guessing.
     """
     if (box := _box(text)) or require_boxed:
         return box
@@ -66,23 +80,28 @@ def extract_answer(text: str, require_boxed: bool = False) -> str | None:
         if _DENIED.match(said):
             return None
         if said:
-            return _value_of(said)
-    return _last_value(text[-TAIL:])
+            return _value_of(said, guess)
+    return guess(text[-TAIL:])
 
 
-def extract_answers(text: str, require_boxed: bool = False, strict: bool = False) -> list[str]:
+def extract_answers(
+    text: str,
+    require_boxed: bool = False,
+    strict: bool = False,
+    guess: Callable[[str], str | None] = last_value,
+) -> list[str]:
     r"""The final answers of a response, distinct: `extract_answer`'s, or, if `strict`, all that it gives.
 
     Strict takes every closed `\boxed{}`, every `####` line and every "answer is" for a final answer, in whatever order;
     without any, what `extract_answer` finds, unless that is a number in passing. Empty if there is no answer, no box
     where one is required, or, if strict, a box that is never closed, denied or put in doubt.
     """
-    last = extract_answer(text, require_boxed)
+    last = extract_answer(text, require_boxed, guess)
     if last is None or (strict and (has_open_box(text) or _HEDGED.search(text[-TAIL:]))):
         return []
     if not strict:
         return [last]
-    return list(dict.fromkeys(filter(None, _stated(text)))) or ([last] if _is_sole(last, text) else [])
+    return list(dict.fromkeys(filter(None, _stated(text, guess)))) or ([last] if _is_sole(last, text) else [])
 
 
 def _box(text: str) -> str | None:
@@ -92,7 +111,7 @@ def _box(text: str) -> str | None:
     return bare[0][1] if bare else None
 
 
-def _stated(text: str) -> Iterator[str]:
+def _stated(text: str, guess: Callable[[str], str | None]) -> Iterator[str | None]:
     """Every final answer; as a whole sentence where that holds several numbers, which equals nothing."""
     yield from boxes(text)
     for m in re.finditer("####", text):
@@ -100,7 +119,7 @@ def _stated(text: str) -> Iterator[str]:
     for m in _MARKER.finditer(text):
         said = _said(text, m.end())
         if r"\boxed" not in said and (_TELLING.search(said) or len(said) == 1):
-            yield _value_of(said) if len(_NUMBER.findall(said)) < 2 or not _PROSE.match(said) else said
+            yield _value_of(said, guess) if len(_NUMBER.findall(said)) < 2 or not _PROSE.match(said) else said
 
 
 def _is_sole(value: str, text: str) -> bool:
@@ -123,19 +142,8 @@ def _said(text: str, start: int) -> str:
     return _clip(_SENTENCE_END.split(text, maxsplit=1)[0])
 
 
-def _value_of(said: str) -> str | None:
-    return _last_value(said) if _PROSE.match(said) and any(c.isdigit() for c in said) else said
-
-
-def _last_value(tail: str) -> str | None:
-    lines = [line for line in _CALCULATION.sub("", tail).splitlines() if line.strip()]
-    for line in reversed(lines):
-        if value := _value_of_line(_CLOSING.sub("", line)):
-            return value
-    if not lines:
-        return None
-    choice = _CHOICE_LINE.fullmatch(lines[-1].strip())
-    return choice[1] if choice else _last_number(lines[-1])
+def _value_of(said: str, guess: Callable[[str], str | None]) -> str | None:
+    return guess(said) if _PROSE.match(said) and any(c.isdigit() for c in said) else said
 
 
 def _value_of_line(line: str) -> str | None:

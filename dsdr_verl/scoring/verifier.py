@@ -7,29 +7,25 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from itertools import chain
 
+from dsdr_verl.scoring import countdown
 from dsdr_verl.scoring.answers import extract_answers
 from dsdr_verl.scoring.equality import compare
 from dsdr_verl.scoring.off_loop import off_loop_if_long
 from dsdr_verl.scoring.options import VerifierOptions
 from dsdr_verl.scoring.sandbox import Died, Sandbox, TimedOut
+from dsdr_verl.scoring.verdict import Verdict
+
+__all__ = ["RULES", "Verdict", "Verifier"]
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER = 4096  # characters; a longer answer is unparsable
 
 
-class Verdict(str, Enum):
-    """What came of one response. Only `correct` earns a reward."""
-
-    correct = "correct"
-    incorrect = "incorrect"
-    no_answer = "no_answer"  # nothing in the response that could be an answer
-    unparsable = "unparsable"  # an answer that is no mathematics, or too long
-    timeout = "timeout"  # the answer took longer than the limit
-    error = "error"  # too much memory, workers that died each time, or a ground truth without meaning
+# A ground truth "countdown:…" is judged by rules of its own, here and now: they must be linear in the response.
+RULES = {"countdown": countdown.judge}
 
 
 class Verifier:
@@ -62,7 +58,8 @@ class Verifier:
 
         Args:
             response: the model's text.
-            ground_truth: the answer; or a worked solution that ends in `\boxed{}` or `#### answer`.
+            ground_truth: the answer; or a worked solution that ends in `\boxed{}` or `#### answer`; or what a rule of
+                `RULES` takes, such as `countdown:24:3,4,6,2`.
 
         Raises:
             RuntimeError: the verifier was closed.
@@ -95,6 +92,8 @@ class Verifier:
 
     def _look(self, response: str, ground_truth: str) -> Verdict | list[tuple[str, str]]:
         """A verdict, if it takes no algebra; else the answers and the truth to compare."""
+        if rule := RULES.get(ground_truth.partition(":")[0]):
+            return rule(response, ground_truth, self.options.require_boxed, self.options.strict)
         answers = extract_answers(response, self.options.require_boxed, self.options.strict)
         if not answers:
             return Verdict.no_answer

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from dsdr_verl.scoring.answers import extract_answers, unwrap
+from dsdr_verl.scoring.countdown import judge
 from dsdr_verl.scoring.equality import compare, spell
 from dsdr_verl.scoring.formulas import extract_formulas, formula_ids
 from tests.fuzz.generate import Item
@@ -47,6 +48,7 @@ def calls(response: str, truth: str) -> list[tuple[str, Callable[[], object]]]:
         ("extract_answers", lambda: extract_answers(response)),
         ("extract_answers, boxed only", lambda: extract_answers(response, require_boxed=True)),
         ("extract_answers, strict", lambda: extract_answers(response, strict=True)),
+        ("countdown", lambda: judge(response, "countdown:24:3,4,6,2", strict=True)),
         ("unwrap", lambda: unwrap(response)),
         ("spell", lambda: _spelled(response)),
         ("compare", lambda: _compared(response, truth)),

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from dsdr_verl.data import schema, tasks
 
-NAMES = list(tasks.TASKS)
+NAMES = [name for name, task in tasks.TASKS.items() if isinstance(task, tasks.Task)]
 
 
 def _questions(rows):
@@ -61,7 +61,7 @@ def test_wrong_arguments_are_refused():
         tasks.prepare("algebra")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "countdown_3"])
 def test_prepare_once(name, tmp_path):
     train, val = tasks.prepare(name, tmp_path)
     stamps = [path.stat().st_mtime_ns for path in (train, val)]
