@@ -16,8 +16,9 @@ from rich.table import Table
 from dsdr_verl.data.cache import cache_root
 from dsdr_verl.data.catalogue import PACKAGE, PUBLIC_SETS
 from dsdr_verl.data.problem_files import Collected, Item, collect, to_row
+from dsdr_verl.data.rows import Row
 from dsdr_verl.data.tables import SUFFIXES, BrokenFile, count_rows
-from dsdr_verl.data.tasks import TASKS, Row, write_parquet
+from dsdr_verl.data.tasks import TASKS, write_parquet
 
 DESCRIPTION = f"""\
 Write a set of problems as parquet for data.train_files and data.val_files: each row checked, each problem once, with an

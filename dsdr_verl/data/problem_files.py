@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsdr_verl.data.layouts import Layout, normalise, parse
+from dsdr_verl.data.rows import ABILITY, Row
 from dsdr_verl.data.tables import Faults, read_rows
-from dsdr_verl.data.tasks import ABILITY, Row
 
 # Asked after every problem, in training and in evaluation alike; the verifier looks for the box first.
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
