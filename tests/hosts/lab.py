@@ -97,6 +97,7 @@ class Lab:
         """All of a host's processes at once, and its network with them."""
         self._hosts[i].kill()
         self._hosts[i].wait()
+        self.run("ip", "link", "delete", f"host{i}", check=False)  # the kernel takes its time
 
     def link(self, i: int, state: str) -> None:
         """`up` or `down`: a host's cable."""

@@ -144,10 +144,11 @@ def test_a_node_with_other_code_is_named(cluster, folder):
     assert "nothing was started" in said
     cluster("down")
     cluster.lab.kill(1)
+    cluster.lab.boot(1)
 
 
 def test_a_host_that_is_missing_is_named(cluster, folder):
-    """host1 is off since the test before."""
+    cluster.lab.kill(1)
     said = cluster.of(2)("up", "--timeout", "15", expect=1)
     assert "1 of 2 nodes are up after 15 s; missing: 10.77.0.2" in said
     said = cluster("submit", "--", *BATCH, f"run_dir={folder / 'missing'}", "cluster.wait_seconds=5", expect=1)
