@@ -63,7 +63,7 @@ def test_the_plug_in_is_in_every_kind_of_process(folder):
         line, _ = report.of(kind)
         assert line.startswith("ok ") and "verl knows dsdr" in line, "\n".join(report.lines)
     assert report.code == 1  # for RAY_ADDRESS
-    assert [line for line in report.lines if line.startswith("FAILED") and "where nobody answers" in line]
+    assert [line for line in report.lines if line.startswith("FAILED") and "no Ray answers at 127.0.0.1:9" in line]
 
 
 def test_a_plug_in_that_is_kept_out_is_missed_in_every_kind_of_process(folder):

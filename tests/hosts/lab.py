@@ -1,7 +1,8 @@
 """Hosts on this machine: each a network, process, mount and host name of its own with a real sshd, joined by veth
 pairs to one bridge, in a network that nothing outside of it can reach.
 
-They share the file system, but for /tmp, /run, /dev/shm and root's home. Needs root; nothing of it outlives `close`.
+They share the file system, but for /tmp, /run, /dev/shm and root's home; the checkout is there even if it is in /tmp.
+Needs root; nothing of it outlives `close`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import subprocess
 import time
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 NETWORK = "10.77.0"
 HERE = f"{NETWORK}.254"  # of whoever uses the hosts
 TIED = ("setpriv", "--pdeathsig", "KILL")  # ends with whoever started it, however that ends
 HOST = """
 set -e
 hostname {name}
+exec 9<{checkout}
 for folder in /tmp /run /dev/shm; do mount -t tmpfs tmpfs $folder; done
+[ -e {checkout} ] || {{ mkdir -p {checkout}; mount --bind /proc/self/fd/9 {checkout}; }}
+exec 9<&-
 mkdir -p /run/sshd /run/home; touch /run/home/.bashrc; chmod 1777 /tmp /dev/shm
 mount --bind {lab}/hosts /etc/hosts
 mount --bind {lab}/passwd /etc/passwd
@@ -80,7 +85,7 @@ class Lab:
 
     def boot(self, i: int, extra: str = "") -> None:
         """Start a host that does not run; `extra` is shell, run as it comes up."""
-        script = HOST.format(name=f"host{i}", lab=self.folder, address=self.address(i), extra=extra)
+        script = HOST.format(name=f"host{i}", lab=self.folder, checkout=CHECKOUT, address=self.address(i), extra=extra)
         with open(self.folder / f"host{i}.log", "ab") as log:
             self._hosts[i] = subprocess.Popen(
                 [*TIED, "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child",
