@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,11 @@ def header(runs: Sequence[Run]) -> list[Line]:
 
 def comparison(runs: Sequence[Run]) -> list[Line]:
     """pass@k of each source at the last validation, with the difference to the first run in points."""
-    last = [(run.series.last_validation() or (0, {}))[1] for run in runs]
-    names = dict.fromkeys(name for metrics in last for name in metrics if PASS_AT.fullmatch(name))
+    last = []
+    for run in runs:
+        _, metrics = run.series.last_validation() or (0, {})
+        last.append({name: x for name, x in metrics.items() if PASS_AT.fullmatch(name) and math.isfinite(x)})
+    names = dict.fromkeys(name for metrics in last for name in metrics)
     return [Line(short(name), [_cell(metrics, last[0], name) for metrics in last]) for name in names]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsdr_verl.evaluation.curves import PASS_AT, Series
 
@@ -42,7 +42,7 @@ class Row(BaseModel):
     """A line of `metrics.jsonl`."""
 
     model_config = ConfigDict(strict=True)
-    step: int
+    step: Annotated[int, Field(ge=0, lt=2**53)]  # what axes can hold
     kind: Literal["step", "validation"]
     metrics: dict[str, float]
 

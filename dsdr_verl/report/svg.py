@@ -6,6 +6,7 @@ import io
 import re
 from xml.etree import ElementTree
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from dsdr_verl.report.plots import COLOURS, INK
@@ -25,8 +26,9 @@ def inline_svg(figure: Figure, title: str) -> str:
     `--grid` and `--run-0` … must be defined by the page.
     """
     file = io.BytesIO()
-    # no date and no random names, so that equal runs give equal pages
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    # neither date nor random names, so that equal runs give equal pages; the title keeps names of two plots apart
+    with matplotlib.rc_context({"svg.hashsalt": title}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = ElementTree.fromstring(file.getvalue())
     for parent in list(svg.iter()):
         for child in list(parent):
