@@ -18,6 +18,7 @@ from dsdr_verl.report.runs import OPTIONS, Run, caveats, shown
 from dsdr_verl.report.svg import inline_svg
 
 PNG_DPI = 200
+FIRST = ("algorithm", "model", "task", "steps")  # settings to start with, whether the runs differ in them or not
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def _render(runs: Sequence[Run], training: list[Plot], validation: list[Plot], j
         runs=runs,
         colours=len(COLOURS),
         caveats=caveats(runs),
-        header=header(runs),
+        header=[line for line in settings(runs) if line.differs or line.head in FIRST],
+        shared=[line for line in settings(runs) if not line.differs and line.head not in FIRST],
         comparison=comparison(runs),
         last_steps=[last[0] if (last := run.series.last_validation()) else None for run in runs],
         judged=judged,
@@ -83,7 +85,7 @@ def _inlined(plots: Sequence[Plot]) -> list[dict]:
     return [{"name": plot.name, "svg": Markup(inline_svg(plot.figure, plot.title))} for plot in plots]
 
 
-def header(runs: Sequence[Run]) -> list[Line]:
+def settings(runs: Sequence[Run]) -> list[Line]:
     """What each run was: a line a setting, without the settings that no config has."""
     lines = {
         "algorithm": [run.algorithm for run in runs],
@@ -95,7 +97,7 @@ def header(runs: Sequence[Run]) -> list[Line]:
     return [
         Line(head, [Cell(value) for value in values], differs=len(set(values)) > 1)
         for head, values in lines.items()
-        if set(values) != {"–"} or head in ("algorithm", "model", "task")
+        if set(values) != {"–"} or head in FIRST
     ]
 
 

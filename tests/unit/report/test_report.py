@@ -105,9 +105,11 @@ def test_two_runs_on_one_page(run_folder, page, tmp_path, capsys):
         assert png[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">I", png[16:20])[0] == 168, "4.2 inches"
     one, two = found.column("runs", 1), found.column("runs", 2)
     assert (one["algorithm"], two["algorithm"]) == ("grpo", "dsdr")
-    assert (one["λ_d"], two["λ_d"], one["λ_ℓ"]) == ("0.0", "0.001", "0.001")
-    assert (one["model"], one["task"], one["steps"], one["learning rate"]) == ("tiny", "tiny_arithmetic", "6", "0.0001")
-    assert "clip low" not in one, "neither config has it"
+    assert (one["λ_d"], two["λ_d"]) == ("0.0", "0.001")
+    assert (one["model"], one["task"], one["steps"]) == ("tiny", "tiny_arithmetic", "6")
+    shared = found.column("settings", 1)
+    assert (shared["λ_ℓ"], shared["learning rate"]) == ("0.001", "0.0001") and "λ_ℓ" not in one
+    assert "clip low" not in {*one, *shared}, "neither config has it"
     # 6 and 9 of 12 problems with 3 of 4 samples correct, the rest with 1
     accuracy = "dsdr/tiny_arithmetic accuracy (pass@1)"
     assert found.column("comparison", 1)[accuracy] == "50.0%"
@@ -122,6 +124,7 @@ def test_one_run(run_folder, page):
     assert list(found.figures) == VALIDATION + TRAINING
     assert not any("1  alone" in text for text in found.figures.values()), "one run needs no legend"
     assert found.column("comparison", 1)["at step"] == "6"
+    assert found.column("settings", 1)["λ_d"] == "0.001"
 
 
 def test_the_page_loads_nothing(run_folder, page):
