@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import matplotlib
@@ -176,6 +177,6 @@ def _span(series: Sequence[Series]) -> tuple[float, float]:
     return min(lows), max(highs)
 
 
-def drawing():
+def drawing() -> AbstractContextManager:
     """The context that figures are made and saved in."""
     return matplotlib.rc_context(STYLE)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dsdr_verl.console import MetricsLog
 from dsdr_verl.evaluation.passk import validation_metrics
@@ -38,7 +38,7 @@ def verdicts(solved: int) -> list[list[float]]:
     return [[1.0] * (3 if problem < solved else 1) + [0.0] * (1 if problem < solved else 3) for problem in range(12)]
 
 
-def config(folder: Path, **keys) -> dict:
+def config(folder: Path, **keys) -> DictConfig:
     made = OmegaConf.create(
         {
             "algorithm_name": "dsdr",

@@ -21,7 +21,7 @@ from dsdr_verl.evaluation.intervals import mean_interval
 from dsdr_verl.report.__main__ import main, read_runs, summary
 from dsdr_verl.report.page import points, write_report
 from dsdr_verl.report.plots import QUANTITIES
-from dsdr_verl.report.problems import judge
+from dsdr_verl.report.problems import judge, read_problems
 from dsdr_verl.report.runs import OPTIONS, caveats, read_run
 
 TRAINING = [quantity.name for quantity in QUANTITIES]
@@ -335,6 +335,28 @@ def test_intervals_are_over_the_last_validation_wherever_the_folder_is_now(run_f
     assert judged.intervals[0][1].estimate == 0.5 and judged.bands == judged.intervals
     os.remove(moved / "validation" / "6.jsonl")
     assert judge(read_runs([moved])).intervals == [{}]
+
+
+def test_samples_are_read_as_verl_writes_them(run_folder):
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    folder = run_folder("a", keep=True)
+    (folder / "validation" / "6.jsonl").unlink()
+    PPOTrainer._write_generations(
+        inputs=["p", "p", "q", "q"],
+        outputs=["…"] * 4,
+        gts=["1", "1", "2", "2"],
+        scores=[1.0, 0.0, 1.0, 1.0],
+        reward_extra_infos_dict={
+            "acc": [1.0, 0.0, 1.0, None],
+            "verdict": ["correct", "incorrect", "correct", None],
+            "embedding": [np.ones(3, dtype=np.float32)] * 4,
+            "uid": ["u_0_0", "u_1_0", "v_0_0", "v_1_0"],
+        },
+        dump_path=str(folder / "validation"),
+        global_steps=6,
+    )
+    assert list(read_problems(read_run(folder)).values()) == [[True, False], [True, False]]
 
 
 def test_problems_that_cannot_be_used_are_said_to_be(run_folder, page):
