@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from dsdr_verl.console import MetricsLog
 from dsdr_verl.evaluation.passk import validation_metrics
 from dsdr_verl.report import page as report_page
+from dsdr_verl.report import plots
 
 STEPS = 6
 SAMPLES = 4
@@ -62,6 +63,12 @@ def config(folder: Path, **keys) -> DictConfig:
 def coarse_plots(monkeypatch):
     """Pixels take most of the time of a report."""
     monkeypatch.setattr(report_page, "PNG_DPI", 40)
+
+
+@pytest.fixture
+def few_plots(monkeypatch):
+    """Reward, accuracy and entropy, where what else is drawn is of no matter."""
+    monkeypatch.setattr(plots, "QUANTITIES", plots.QUANTITIES[:3])
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_the_page_loads_nothing(run_folder, page):
             assert not target or target.removeprefix("#") in ids
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_plots_take_the_colours_of_the_page(run_folder, page, tmp_path):
     page(*[run_folder(name) for name in "abcdefgh"])
     html = (tmp_path / "pages" / "report.html").read_text()
@@ -153,6 +154,7 @@ def test_plots_take_the_colours_of_the_page(run_folder, page, tmp_path):
     assert len(re.findall(r":root \{", style)) == 3, "light, dark and paper"
 
 
+@pytest.mark.usefixtures("few_plots")
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_hostile_text_is_text(run_folder, page, tmp_path, capsys):
     hostile = "<img src=x onerror=alert(1)>"
@@ -179,6 +181,7 @@ def test_hostile_text_is_text(run_folder, page, tmp_path, capsys):
     assert HOSTILE.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in terminal.file.getvalue()
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_a_config_is_not_resolved_again(run_folder, page, monkeypatch):
     monkeypatch.setenv("SECRET_OF_THIS_MACHINE", "hidden-value")
     folder = run_folder("a")
@@ -214,6 +217,7 @@ def test_a_broken_line_is_left_out_and_counted(line, run_folder):
     np.testing.assert_array_equal(run.series.steps, whole.series.steps)
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_broken_lines_are_told_on_the_page(run_folder, page, capsys):
     folder = run_folder("a")
     with open(folder / "metrics.jsonl", "a") as file:
@@ -223,6 +227,7 @@ def test_broken_lines_are_told_on_the_page(run_folder, page, capsys):
     assert note in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_values_that_are_not_numbers_are_not_drawn(run_folder, page):
     folder = run_folder("a")
     log = MetricsLog(folder / "metrics.jsonl")
@@ -267,6 +272,7 @@ def test_runs_that_cannot_be_put_beside_each_other(run_folder, tmp_path, capsys)
     assert "must end in .html" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_training_only_and_validation_only(run_folder, page):
     trained = run_folder("trained")
     path = trained / "metrics.jsonl"
@@ -312,6 +318,7 @@ def test_options_are_keys_of_the_config():
 # ------------------------------------------------------------------------------------------------ intervals
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_kept_problems_give_intervals_and_tests(run_folder, page):
     first, second = run_folder("a", solved=3, keep=True), run_folder("b", solved=9, keep=True)
     found = page(first, second)
@@ -359,6 +366,7 @@ def test_samples_are_read_as_verl_writes_them(run_folder):
     assert list(read_problems(read_run(folder)).values()) == [[True, False], [True, False]]
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_problems_that_cannot_be_used_are_said_to_be(run_folder, page):
     a, b, c = (run_folder(name, keep=True) for name in "abc")
     kept = b / "validation" / "6.jsonl"
@@ -380,6 +388,7 @@ def test_no_band_where_the_plot_is_a_mean_over_sources(run_folder):
     assert judged.intervals[0] and judged.bands == [{}]
 
 
+@pytest.mark.usefixtures("few_plots")
 def test_equal_runs_give_equal_pages(run_folder, tmp_path):
     runs = read_runs([run_folder("a"), run_folder("b")])
     pages = []
