@@ -26,7 +26,7 @@ from dsdr_verl.report.runs import OPTIONS, caveats, read_run
 
 TRAINING = [quantity.name for quantity in QUANTITIES]
 VALIDATION = ["pass-at-k", "pass-at-1", "pass-at-4"]
-HOSTILE = "<script>alert('x')<!-- $\\frac{ & \"q\" [red]x[bold] {{ runs }} \x1b[31m_é漢"
+HOSTILE = "$\\frac{$<script>x('y')<!-- & \"q\" [red]x[bold] {{ runs }} \x1b[31m_é漢"
 
 
 class Page(HTMLParser):
@@ -169,7 +169,7 @@ def test_hostile_text_is_text(run_folder, page, tmp_path, capsys):
     MetricsLog(folder / "metrics.jsonl").append("validation", 9, {f"val-core/{source}/acc/pass@1": 0.5})
     found = page(folder, run_folder("plain", pass_rate=0.6))
     assert {tag for tag, _ in found.elements}.isdisjoint({"script", "img", "b"})
-    assert "<script>alert('x')<!--" in found.text and "{{ runs }}" in found.text
+    assert "<script>x('y')<!--" in found.text and "{{ runs }}" in found.text
     one = found.column("runs", 1)
     assert one["algorithm"] == hostile and one["task"] == hostile
     assert one["model"] == f"{hostile}\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
