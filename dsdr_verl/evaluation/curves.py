@@ -52,6 +52,10 @@ class Series:
     def has(self, *keys: str) -> bool:
         return any(len(self.train(key)[0]) for key in keys)
 
+    def last_validation(self) -> tuple[int, dict[str, float]] | None:
+        """Its step and all its metrics; None where the run has not validated."""
+        return self._validation[-1] if self._validation else None
+
     def validation(self) -> tuple[dict[int, tuple[np.ndarray, np.ndarray]], int]:
         """pass@k over steps for each k, averaged over the data sources, and the number of those."""
         values: dict[int, list[tuple[int, float]]] = defaultdict(list)
@@ -282,8 +286,8 @@ def plot_curves(rows: list[dict], path: Path) -> Path:
     return path
 
 
-def dress(axes: Axes, title: str, unit: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, weight="bold", pad=20)
+def dress(axes: Axes, title: str, unit: str, pad: float = 20) -> None:
+    axes.set_title(title, loc="left", fontsize=11, weight="bold", pad=pad)
     axes.set_ylabel(unit, fontsize=9)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)

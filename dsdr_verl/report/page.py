@@ -1,0 +1,123 @@
+"""The page: tables and plots in one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dsdr_verl.console import short
+from dsdr_verl.evaluation.curves import PASS_AT
+from dsdr_verl.report.plots import COLOURS, Plot, drawing, training_plots, validation_plots
+from dsdr_verl.report.problems import Judged, judge
+from dsdr_verl.report.runs import OPTIONS, Run, caveats, shown
+from dsdr_verl.report.svg import inline_svg
+
+PNG_DPI = 200
+FIRST = ("algorithm", "model", "task", "steps")  # settings to start with, whether the runs differ in them or not
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A last value of a run, and how far it is from the first run's."""
+
+    value: str
+    change: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table: a cell for each run."""
+
+    head: str
+    cells: list[Cell]
+    differs: bool = False
+
+
+def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
+    """Write the page to `path`, and each plot beside it as `<name of the page>-<name of the plot>.png`.
+
+    Returns:
+        The PNGs.
+    """
+    judged = judge(runs)
+    with drawing():
+        training, validation = training_plots(runs), validation_plots(runs, judged.bands)
+        page = _render(runs, training, validation, judged)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        pictures = []
+        for plot in (*validation, *training):
+            pictures.append(path.with_name(f"{path.stem}-{plot.name}.png"))
+            plot.figure.savefig(pictures[-1], dpi=PNG_DPI)
+    return pictures
+
+
+def _render(runs: Sequence[Run], training: list[Plot], validation: list[Plot], judged: Judged) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": shown, "points": points}
+    return environment.get_template("page.html").render(
+        runs=runs,
+        colours=len(COLOURS),
+        caveats=caveats(runs),
+        header=[line for line in settings(runs) if line.differs or line.head in FIRST],
+        shared=[line for line in settings(runs) if not line.differs and line.head not in FIRST],
+        comparison=comparison(runs),
+        last_steps=[last[0] if (last := run.series.last_validation()) else None for run in runs],
+        judged=judged,
+        ks=sorted({k for points in judged.intervals for k in points}),
+        validation=_inlined(validation),
+        training=_inlined(training),
+    )
+
+
+def _inlined(plots: Sequence[Plot]) -> list[dict]:
+    return [{"name": plot.name, "svg": Markup(inline_svg(plot.figure, plot.title))} for plot in plots]
+
+
+def settings(runs: Sequence[Run]) -> list[Line]:
+    """What each run was: a line a setting, without the settings that no config has."""
+    lines = {
+        "algorithm": [run.algorithm for run in runs],
+        "model": [run.option("actor_rollout_ref.model.path") for run in runs],
+        "task": [run.task for run in runs],
+        "steps": [run.steps for run in runs],
+        **{label: [run.option(key) for run in runs] for label, key in OPTIONS},
+    }
+    return [
+        Line(head, [Cell(value) for value in values], differs=len(set(values)) > 1)
+        for head, values in lines.items()
+        if set(values) != {"–"} or head in FIRST
+    ]
+
+
+def comparison(runs: Sequence[Run]) -> list[Line]:
+    """pass@k of each source at the last validation, with the difference to the first run in points."""
+    last = []
+    for run in runs:
+        _, metrics = run.series.last_validation() or (0, {})
+        last.append({name: x for name, x in metrics.items() if PASS_AT.fullmatch(name) and math.isfinite(x)})
+    names = dict.fromkeys(name for metrics in last for name in metrics)
+    return [Line(short(name), [_cell(metrics, last[0], name) for metrics in last]) for name in names]
+
+
+def _cell(metrics: dict[str, float], first: dict[str, float], name: str) -> Cell:
+    if name not in metrics:
+        return Cell("–")
+    compared = metrics is not first and name in first
+    return Cell(f"{metrics[name]:.1%}", points(metrics[name] - first[name]) if compared else "")
+
+
+def points(difference: float) -> str:
+    """Of shares, in percentage points: `+1.5`, never `-0.0`."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
