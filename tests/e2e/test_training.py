@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from dsdr_verl.report import __main__ as report
 from tests.e2e.runs import Started, run
 
 pytestmark = pytest.mark.e2e
@@ -17,6 +18,7 @@ FEATURES = (
     "trainer.save_freq=2",
     "trainer.val_before_train=true",
     "trainer.test_freq=2",
+    "trainer.validation_data_dir=${run_dir}/validation",
 )
 # Every key that docs/metrics.md explains, and that a run must write at every step.
 DOCUMENTED = (
@@ -79,6 +81,14 @@ def test_console_and_files(trained):
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
     assert (folder / "config.yaml").exists()
     assert list((folder / "checkpoints" / "global_step_2" / "actor").glob("*.pt"))
+
+
+def test_the_report_of_a_run_has_intervals_over_its_problems(trained, capsys):
+    finished, folder = trained
+    assert report.main([str(finished.folder), "--out", str(folder / "report.html")]) == 0, capsys.readouterr().err
+    page = (folder / "report.html").read_text()
+    assert "95% intervals over problems" in page and "dsdr/tiny_arithmetic" in page
+    assert len(list(folder.glob("report-*.png"))) >= 10
 
 
 def test_resumes_where_it_stopped(trained):

@@ -23,7 +23,7 @@ set -e
 hostname {name}
 exec 9<{checkout}
 for folder in /tmp /run /dev/shm; do mount -t tmpfs tmpfs $folder; done
-[ -e {checkout} ] || {{ mkdir -p {checkout}; mount --bind /proc/self/fd/9 {checkout}; }}
+[ -e {checkout} ] || {{ mkdir -p {checkout}; mount --no-canonicalize --bind /proc/self/fd/9 {checkout}; }}
 exec 9<&-
 mkdir -p /run/sshd /run/home; touch /run/home/.bashrc; chmod 1777 /tmp /dev/shm
 mount --bind {lab}/hosts /etc/hosts
