@@ -66,7 +66,8 @@ def test_bases_are_pinned_and_labelled(image):
 @pytest.mark.parametrize(("image", "lock"), LOCKS.items())
 def test_python_is_the_one_that_the_lock_was_resolved_for(image, lock):
     makefile = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
-    resolved_for = re.search(rf"--python-version (\S+).* -o requirements/{lock}\.lock", makefile)[1]
+    assert re.search(rf"--python-version \$\(VERSION_{lock}\).* -o requirements/{lock}\.lock", makefile)
+    resolved_for = re.search(rf"^VERSION_{lock} := (\S+)$", makefile, re.MULTILINE)[1]
     text = (DOCKER / f"Dockerfile.{image}").read_text()
     assert set(re.findall(r"python:?(3\.\d+)", text)) == {resolved_for}
 
