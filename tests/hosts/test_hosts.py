@@ -167,6 +167,7 @@ def test_hosts_that_nobody_can_log_in_to(cluster, folder):
         assert time.monotonic() - started < 30
 
 
+@pytest.mark.timeout(1800)  # four runs, three clusters
 def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
     """A host that is killed, one whose link is cut, and the head that is killed."""
     where = folder / "lost"
