@@ -30,7 +30,7 @@ from dsdr_verl.scoring.grammar import latex2sympy
 from dsdr_verl.scoring.latex import nesting
 from dsdr_verl.scoring.normalize import LIST, split_outside
 
-# Of an answer that takes algebra: past them the grammar takes seconds.
+# Of an answer that takes algebra: past them the grammar can take minutes.
 MAX_DEPTH = 30  # of brackets in brackets
 MAX_ITEMS = 200  # of a list or a set
 
