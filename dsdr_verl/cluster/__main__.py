@@ -73,14 +73,13 @@ def up(inventory: Inventory, arguments: argparse.Namespace) -> None:
     backend.up(inventory)
     use_home_token()  # which may have been made just now
     deadline, said = time.monotonic() + arguments.timeout, -1
-    with backend.dashboard(inventory) as url:
-        while len(alive := _alive(url)) < inventory.size:
-            if len(alive) != said:
-                said = len(alive)
-                print(f"{said} of {inventory.size} nodes are up", flush=True)
-            if time.monotonic() > deadline:
-                raise ClusterError(_missing(inventory, alive, arguments.timeout))
-            time.sleep(POLL_S)
+    while len(alive := _alive(backend, inventory)) < inventory.size:
+        if len(alive) != said:
+            said = len(alive)
+            print(f"{said} of {inventory.size} nodes are up", flush=True)
+        if time.monotonic() > deadline:
+            raise ClusterError(_missing(inventory, alive, arguments.timeout))
+        time.sleep(POLL_S)
     which = f"INVENTORY={arguments.inventory}" + (f" BACKEND={arguments.backend}" if arguments.backend else "")
     shared = "" if inventory.backend == "local" else " run_dir=/a/folder/that/all/nodes/see"
     print(f"all {inventory.size} nodes are up; next: make submit {which} ARGS='+algorithm=dsdr{shared}'")
@@ -162,12 +161,17 @@ def files(inventory: Inventory, arguments: argparse.Namespace) -> None:
         print(f"# {inventory.folder / name}\n{text.rstrip()}\n")
 
 
-def _alive(url: str) -> list[str]:
-    """Addresses of nodes that are up; none while the head is still on its way."""
-    try:
-        return [node.node_ip for node in nodes(url) if node.state == "ALIVE"]
-    except ClusterError:
-        return []
+def _alive(backend, inventory: Inventory) -> list[str]:
+    """Addresses of nodes that are up; none while the head is still on its way.
+
+    Raises:
+        ClusterError: the head has ended, or the way to it.
+    """
+    with backend.dashboard(inventory) as url:
+        try:
+            return [node.node_ip for node in nodes(url) if node.state == "ALIVE"]
+        except ClusterError:
+            return []
 
 
 def _follow(client, job_id: str) -> int:

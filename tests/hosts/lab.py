@@ -16,6 +16,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NETWORK = "10.77.0"
+MAC = "02:00:0a:4d:00:"  # a host that starts again has the address that the others' caches have
 HERE = f"{NETWORK}.254"  # of whoever uses the hosts
 TIED = ("setpriv", "--pdeathsig", "KILL")  # ends with whoever started it, however that ends
 HOST = """
@@ -70,8 +71,10 @@ class Lab:
         users = Path("/etc/passwd").read_text()
         (folder / "passwd").write_text(users.replace(":/root:", ":/run/home:"))  # the interpreter may be in /root
         self._hosts: dict[int, subprocess.Popen] = {}
-        bridge = f"ip link set lo up; ip link add br0 type bridge; ip addr add {HERE}/24 dev br0; ip link set br0 up"
-        self._switch = subprocess.Popen([*TIED, "unshare", "--net", "sh", "-c", f"{bridge}; exec sleep infinity"])
+        bridge = f"ip link add br0 address {MAC}ff type bridge; ip addr add {HERE}/24 dev br0; ip link set br0 up"
+        self._switch = subprocess.Popen(
+            [*TIED, "unshare", "--net", "sh", "-c", f"ip link set lo up; {bridge}; exec sleep infinity"]
+        )
         self._until(lambda: HERE in self.run("ip", "addr", check=False).stdout, "the bridge")
         for i in range(size):
             self.boot(i)
@@ -94,7 +97,8 @@ class Lab:
             )  # fmt: skip
         self._until(lambda: self._in_own_network(i), f"host{i}'s network")
         pid = str(self._hosts[i].pid)
-        self.run("ip", "link", "add", f"host{i}", "type", "veth", "peer", "name", "eth0", "netns", pid)
+        eth0 = ("name", "eth0", "address", f"{MAC}{i:02x}", "netns", pid)
+        self.run("ip", "link", "add", f"host{i}", "type", "veth", "peer", *eth0)
         self.run("ip", "link", "set", f"host{i}", "master", "br0", "up")
         self._until(lambda: self.ssh(i, "true").returncode == 0, f"host{i}'s sshd")
 

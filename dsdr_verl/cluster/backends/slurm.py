@@ -59,9 +59,11 @@ def down(inventory: Inventory) -> None:
 def dashboard(inventory: Inventory) -> Iterator[str]:
     """By ssh to the head, which sites allow where one's own job runs; without ssh if the head is this machine."""
     job, state, reason, node = _job(inventory)
+    if not job:
+        raise ClusterError(f"no Slurm job of {inventory.name}; make cluster-up")
+    _check(inventory)
     if state != "RUNNING":
-        what = f"Slurm job {job} is {state}: {reason}" if state else f"no Slurm job of {inventory.name} runs"
-        raise ClusterError(f"{what}; make cluster-up")
+        raise ClusterError(f"Slurm job {job} is {state}: {reason}; wait, or make cluster-up, which waits")
     shown = _output("scontrol", "show", "node", node)
     address, host = (re.search(rf"{key}=(\S+)", shown).group(1) for key in ("NodeAddr", "NodeHostName"))
     if host == socket.gethostname().split(".")[0]:
@@ -84,10 +86,12 @@ def _job(inventory: Inventory) -> tuple[str, str, str, str]:
 def _check(inventory: Inventory) -> None:
     """Raises if the job has ended, with what it said last."""
     job, state, *_ = _job(inventory)
-    if state in ENDED:
-        log = inventory.folder / f"slurm-{job}.log"
-        lines = log.read_text(errors="replace").splitlines()[-TAIL:] if log.exists() else ["(not there)"]
-        raise ClusterError("\n".join([f"Slurm job {job} has ended; the last lines of {log}:", *lines]))
+    if state not in ENDED:
+        return
+    log = inventory.folder / f"slurm-{job}.log"
+    lines = log.read_text(errors="replace").splitlines()[-TAIL:] if log.exists() else ["(not there)"]
+    what = f"Slurm job {job} has ended; the last lines of {log}:"
+    raise ClusterError("\n".join([what, *lines, "make cluster-up submits another"]))
 
 
 def _output(*command: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dsdr_verl.cluster.__main__ import main
 from dsdr_verl.cluster.backends import ClusterError, backend_of
 from dsdr_verl.cluster.inventory import Inventory, load
 from dsdr_verl.cluster.tunnel import free_port
@@ -35,6 +36,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("DSDR_CACHE", str(tmp_path / "a cache"))
     monkeypatch.setattr("dsdr_verl.cluster.backends.slurm.POLL_S", 0.2)
     monkeypatch.setattr("dsdr_verl.cluster.ranked.POLL_S", 0.2)
+    monkeypatch.setattr("dsdr_verl.cluster.__main__.POLL_S", 0.2)
 
 
 class Tools:
@@ -192,7 +194,7 @@ def calls_but_queries(tools: Tools) -> list[str]:
 def test_slurm_from_up_to_down(slurm, dashboard_port):
     inventory = inventory_of("slurm", ports={"dashboard": dashboard_port})
     backend = backend_of(inventory)
-    with pytest.raises(ClusterError, match="no Slurm job of dsdr runs; make cluster-up"), backend.dashboard(inventory):
+    with pytest.raises(ClusterError, match="no Slurm job of dsdr; make cluster-up"), backend.dashboard(inventory):
         pass
     backend.up(inventory)
     assert calls_but_queries(slurm) == [f"sbatch --parsable {inventory.folder / 'cluster.sbatch'}"]
@@ -222,12 +224,23 @@ def test_a_job_that_ends_shows_its_log_and_is_submitted_anew(slurm, dashboard_po
     (inventory.folder / "slurm-17.log").write_text("first\n" * 50 + "bash: ray: not found\n")
     slurm.add("sbatch", "echo 17; printf '17|PENDING|None|\\n-\\n' >states")
     with pytest.raises(
-        ClusterError, match=r"Slurm job 17 has ended.*slurm-17.log:(\nfirst){29}\nbash: ray: not found$"
+        ClusterError, match=r"Slurm job 17 has ended.*slurm-17.log:(\nfirst){29}\nbash: ray: not found\nmake cluster-up"
     ):
         backend_of(inventory).up(inventory)
     slurm.add("sbatch", "echo 18; echo '18|RUNNING|None|n1' >states")
     backend_of(inventory).up(inventory)
     assert len([call for call in slurm.calls() if call.startswith("sbatch")]) == 2
+
+
+def test_a_job_that_ends_while_its_nodes_come_up(slurm, dashboard_port, capsys, tmp_path):
+    inventory = inventory_of("slurm", ports={"dashboard": dashboard_port})
+    states = [*["17|RUNNING|None|n1"] * 20, "-"]
+    slurm.add("sbatch", "echo 17; printf '%s\\n' " + " ".join(f"'{state}'" for state in states) + " >states")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(inventory.model_dump_json(exclude_defaults=True))
+    assert main(["up", "--inventory", str(path), "--timeout", "60"]) == 1
+    said = capsys.readouterr()
+    assert "0 of 4 nodes are up" in said.out and "Slurm job 17 has ended" in said.err
 
 
 def test_a_head_on_another_machine_is_reached_by_ssh(slurm):
