@@ -125,8 +125,13 @@ def _submit(client, **job) -> None:
             client.submit_job(**job)
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > deadline:
+            if "No available agent" not in str(error):
                 raise ClusterError(f"the head does not take the job: {error}") from error
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    "the head has no agent that could start the job: another Ray on its machine may hold the port of "
+                    "its own; give another one by `ports: {agent: ...}`"
+                ) from error
             time.sleep(POLL_S)
 
 

@@ -35,6 +35,7 @@ class Ports(Section):
     gcs: Port = 6379
     dashboard: Port = 8265
     metrics: Port = 8080
+    agent: Port = 52365  # each node's, through which jobs start; another Ray on the same machine may hold it
 
 
 class SSH(Section):

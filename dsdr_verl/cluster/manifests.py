@@ -38,7 +38,7 @@ def _manifest(inventory: Inventory, kind: str, name: str, spec: dict) -> dict:
 
 def _cluster(inventory: Inventory, dashboard_host: str, env: list[dict]) -> dict:
     ports, workers = inventory.ports, inventory.size - 1
-    start = {"num-gpus": str(inventory.gpus_per_node)}
+    start = {"num-gpus": str(inventory.gpus_per_node), "dashboard-agent-listen-port": str(ports.agent)}
     if inventory.cpus_per_node:
         start["num-cpus"] = str(inventory.cpus_per_node)
     listens = {

@@ -15,11 +15,11 @@ from dsdr_verl.cluster.inventory import Inventory
 POLL_S = 2.0
 
 
-def ray_by_rank(inventory: Inventory, rank: str, *options: str) -> str:
+def ray_by_rank(inventory: Inventory, rank: str) -> str:
     """Bash that becomes Ray's head where the variable `rank` is 0, and elsewhere joins it as soon as it listens. It
     finds the head's address in HEAD, and ends with its node."""
-    head = " ".join([*ray_start(inventory, head="$HEAD"), *options, "--block"])
-    worker = " ".join([*ray_start(inventory, address="$HEAD"), *options, "--block"])
+    head = " ".join([*ray_start(inventory, head="$HEAD"), "--block"])
+    worker = " ".join([*ray_start(inventory, address="$HEAD"), "--block"])
     return (
         f'if [ "${rank}" = 0 ]; then exec {head}; fi\n'
         f"until (: </dev/tcp/$HEAD/{inventory.ports.gcs}) 2>/dev/null; do sleep 1; done\n"

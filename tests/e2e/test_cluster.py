@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import psutil
 import pytest
 
 from dsdr_verl.cluster.tunnel import answers, free_port
+from tests.e2e.processes import eventually, runs
+from tests.e2e.runs import TINY
 
 pytestmark = pytest.mark.e2e
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
-    ports = {"gcs": free_port(), "dashboard": free_port(), "metrics": free_port()}
+    ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "agent")}
     inventory = folder / "cluster.yaml"
     inventory.write_text(
         json.dumps(
@@ -44,7 +47,13 @@ def cluster(tmp_path_factory):
     make("down")
 
 
-def test_up_status_submit_logs_down(cluster):
+def workers_of(before: set[int]) -> list[str]:
+    """Titles of trainers, engines and actors that a run has started since."""
+    titles = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    return [title for title in titles if re.match(r"ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)|VLLM", title)]
+
+
+def test_up_status_submit_stop_logs_down(cluster):
     before = {process.pid for process in psutil.process_iter()}
     up = cluster("up", "--timeout", "120")
     assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout
@@ -61,6 +70,27 @@ def test_up_status_submit_logs_down(cluster):
     assert "actor_rollout_ref.rollout.n is 1" in cluster("logs").stdout
     kept = [path for path in cluster.folder.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()]
     assert not kept, "a secret stays in the environment"
+
+    # a run in the middle of training is told to end, and nothing of it stays
+    run_dir = cluster.folder / "stopped"
+    endless = ("+algorithm=dsdr", f"run_dir={run_dir}", *TINY, "trainer.total_training_steps=100000")
+    assert cluster("submit", "--no-follow", "--", *endless).returncode == 0
+    eventually(lambda: (run_dir / "metrics.jsonl").exists(), seconds=240)
+    mine = [p for p in psutil.process_iter(["cmdline"]) if str(run_dir) in " ".join(p.info["cmdline"] or [])]
+    assert mine and "is told to end" in cluster("stop").stdout
+    eventually(lambda: "STOPPED" in cluster("status").stdout, seconds=60)
+    eventually(lambda: not any(map(runs, mine)) and not workers_of(before), seconds=60)
+    assert "had ended" in cluster("stop").stdout
+
+    # whoever has lost the token, or has that of another cluster, is told so
+    token = next(cluster.folder.rglob("token"))
+    right = token.read_text()
+    token.write_text("0" * len(right))
+    assert "the head takes another token" in cluster("status").stdout
+    token.unlink()
+    lost = cluster("status")
+    assert lost.returncode == 1 and f"the token of test-{os.getpid()} is not here ({token})" in lost.stdout
+    token.write_text(right)
 
     down = cluster("down")
     assert down.returncode == 0, down.stdout

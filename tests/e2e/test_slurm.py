@@ -101,10 +101,10 @@ def test_a_cluster_as_a_job(slurm, tmp_path):
     checkout.mkdir()
     (checkout / ".venv").symlink_to(sys.prefix)
     name = f"slurm-{os.getpid()}"
-    gcs, dashboard, metrics = (free_port() for _ in range(3))
+    gcs, dashboard, metrics, agent = (free_port() for _ in range(4))
     inventory = {
         "name": name, "backend": "slurm", "hardware": "cpu", "nodes": 2, "gpus_per_node": 1, "cpus_per_node": 2,
-        "workdir": str(checkout), "ports": {"gcs": gcs, "dashboard": dashboard, "metrics": metrics},
+        "workdir": str(checkout), "ports": {"gcs": gcs, "dashboard": dashboard, "metrics": metrics, "agent": agent},
         "slurm": {"time": "0:10:00", "exclusive": False},
     }  # fmt: skip
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(inventory))

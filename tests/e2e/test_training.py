@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dsdr_verl.report import __main__ as report
+from tests.browser import WHY_NOT, brightness, colourful, cut_off, opened
 from tests.e2e.runs import Started, run
 
 pytestmark = pytest.mark.e2e
@@ -89,6 +90,24 @@ def test_the_report_of_a_run_has_intervals_over_its_problems(trained, capsys):
     page = (folder / "report.html").read_text()
     assert "95% intervals over problems" in page and "dsdr/tiny_arithmetic" in page
     assert len(list(folder.glob("report-*.png"))) >= 10
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
+    see_report(folder / "report.html")
+
+
+def see_report(path) -> None:
+    """On a laptop and on a narrow window, light, dark and printed: every plot has its curves, no text is cut off."""
+    for scheme, width in (("light", 1440), ("dark", 1440), ("light", 700)):
+        with opened(path, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+            figures = page.locator("figure")
+            assert figures.count() >= 10
+            for i in range(figures.count()):
+                assert colourful(figures.nth(i).screenshot()) > 50, figures.nth(i).get_attribute("id")
+            assert not cut_off(page), (scheme, width)
+            assert (brightness(page) < 90) == (scheme == "dark")
+            page.emulate_media(media="print")
+            assert brightness(page) > 200, "ink is dear, whatever the screen's colours"
+            assert page.pdf()[:5] == b"%PDF-"
 
 
 def test_resumes_where_it_stopped(trained):

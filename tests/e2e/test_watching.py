@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from dsdr_verl.watching.board import ROWS, board
+from tests.browser import WHY_NOT, colourful, cut_off, opened
 from tests.e2e.runs import TINY, Started, log_tail
 
 pytestmark = [
@@ -91,6 +92,23 @@ def empty_panels(prometheus: str) -> dict[str, list[str]]:
     return {title: queries for title, queries in found.items() if queries}
 
 
+def see_board(url: str, empty: set[str], folder: Path) -> None:
+    """Every panel draws something but those, and says the newest value; nothing of it is cut off."""
+    with opened(url, viewport={"width": 1440, "height": 900}) as page:
+        panels = page.locator("section")
+        page.wait_for_function(
+            "document.querySelectorAll('section span').length >= document.querySelectorAll('section').length"
+        )
+        titles = panels.locator("h3").all_inner_texts()
+        assert titles == [panel.title for row in ROWS.values() for panel in row]
+        assert {titles[i] for i in range(len(titles)) if "no data" in panels.nth(i).inner_text()} == empty
+        blank = {title for i, title in enumerate(titles) if colourful(panels.nth(i).screenshot()) < 50}
+        assert blank == empty
+        assert not cut_off(page)
+        page.screenshot(path=folder / "board.png", full_page=True)
+
+
+@pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 def test_every_panel_shows_the_run(run, watcher, tmp_path: Path):
     prometheus, said = watcher
     expected = set() if shutil.which("nvidia-smi") else {"GPU", "GPU memory"}
@@ -98,6 +116,8 @@ def test_every_panel_shows_the_run(run, watcher, tmp_path: Path):
     while set(empty := empty_panels(prometheus)) != expected:
         assert time.time() - started < 150, f"{empty}\n{said.read_text()}\n{log_tail(tmp_path)}"
         time.sleep(2)
+
+    see_board(f"{prometheus}/user/board.html?minutes=3", expected, tmp_path)
 
     # what Prometheus holds are the numbers that the run has logged
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

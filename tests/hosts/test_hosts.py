@@ -183,6 +183,10 @@ def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
         if done:
             cluster.wait_for(job, f"resuming after step {done}")
         cluster.wait_for(job, f"checkpoint of step {done + 1}")
+        if not done:
+            output = cluster.output
+            assert re.search(r"lab2-\d+-\d+ runs, and this would end it: make stop", cluster("up", expect=1))
+            cluster.output = output
         breaks()
         cluster.wait_for(job, said, timeout=60)
         job.wait(timeout=60)

@@ -59,10 +59,11 @@ def run_tool(command: Sequence[str], install: str, **kwargs) -> subprocess.Compl
 def ray_start(inventory: Inventory, *, head: str | None = None, address: str | None = None) -> list[str]:
     """The `ray start` command of the head, known to the others by the address `head`, or of a node that joins the head
     at `address`. Words that a shell may expand, such as $RAY_HEAD_IP, are left as they are."""
-    command = ["ray", "start", "--disable-usage-stats", f"--num-gpus={inventory.gpus_per_node}"]
+    ports = inventory.ports
+    command = ["ray", "start", "--disable-usage-stats", f"--dashboard-agent-listen-port={ports.agent}"]
+    command.append(f"--num-gpus={inventory.gpus_per_node}")
     if inventory.cpus_per_node:
         command.append(f"--num-cpus={inventory.cpus_per_node}")
-    ports = inventory.ports
     if head is None:
         return [*command, f"--address={address}:{ports.gcs}"]
     return [

@@ -82,7 +82,8 @@ def _start(
     """Adds it to `running`, and to what `down` ends."""
     log = inventory.folder / f"node-{node}.log"
     program = str(Path(sys.executable).with_name(command[0]))
-    command = [*command, f"--dashboard-agent-listen-port={free_port()}"]  # Ray's own is the same for all nodes
+    if node:  # the head's is taken on this machine; of two, Ray heeds the last
+        command = [*command, f"--dashboard-agent-listen-port={free_port()}"]
     with open(log, "wb") as output:
         started = subprocess.Popen(
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,

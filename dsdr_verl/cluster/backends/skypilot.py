@@ -17,8 +17,7 @@ TASK = "task.yaml"
 CHECKOUT = Path(__file__).resolve().parents[3]
 INSTALL = "pip install skypilot, with the extra of your cloud, in an environment of its own"
 SETUP_S = 1800.0  # for `make setup` on fresh nodes
-TAKEN = {6380, 8266}  # by the Ray that SkyPilot itself runs on the nodes
-AGENT = "--dashboard-agent-listen-port=52366"  # its Ray has the default; without an agent no job starts
+TAKEN = {6380, 8266, 52365}  # by the Ray that SkyPilot itself runs on the nodes
 FAILED = (100, 103)  # what `sky logs --status` ends with if the job has failed or was cancelled
 
 
@@ -44,7 +43,7 @@ def files(inventory: Inventory) -> dict[str, str]:
         "run": (
             f"{in_checkout}\nexport PATH=$PWD/.venv/bin:$PATH\n"
             'HEAD=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)\n'
-            f"{ray_by_rank(inventory, 'SKYPILOT_NODE_RANK', AGENT)}\n"
+            f"{ray_by_rank(inventory, 'SKYPILOT_NODE_RANK')}\n"
         ),
     }
     return {TASK: yaml.dump(task, Dumper=_Dumper, sort_keys=False, width=1000)}

@@ -23,7 +23,8 @@ each_backend = pytest.mark.parametrize("backend", ["slurm", "kuberay", "skypilot
 
 def inventory_of(backend: str, nodes: int = 4, **keys) -> Inventory:
     size = {"hosts": HOSTS[:nodes]} if backend == "docker" else {"nodes": nodes}
-    return Inventory.model_validate({"backend": backend, **size, **keys})
+    ports = {"ports": {"agent": 52366}} if backend == "skypilot" else {}
+    return Inventory.model_validate({"backend": backend, **size, **ports, **keys})
 
 
 def rendered(inventory: Inventory, name: str) -> str:
@@ -149,7 +150,7 @@ def test_batch_script_when_run(tools, tmp_path, gcs):
     head = run_on_a_node(script, 0, tools, tmp_path / "co", SLURMD_NODENAME="n1")
     assert head.wait(timeout=10) == 0
     *_, start = tools.calls()
-    common = "ray start --disable-usage-stats --num-gpus=8 --num-cpus=32"
+    common = "ray start --disable-usage-stats --dashboard-agent-listen-port=52365 --num-gpus=8 --num-cpus=32"
     assert start.startswith(f"{common} --head --node-ip-address=127.0.0.1 --port={port}") and start.endswith(" --block")
     worker = run_on_a_node(script, 1, tools, tmp_path / "co", SLURMD_NODENAME="n1")
     with pytest.raises(subprocess.TimeoutExpired):
@@ -261,7 +262,7 @@ def test_a_head_on_another_machine_is_reached_by_ssh(slurm):
 def test_task(hardware, nodes, tools, tmp_path, gcs):
     port, checkout = gcs.getsockname()[1], tmp_path / "co"
     asked = {"accelerators": "H100-80GB", "infra": "k8s/my+context@x", "image": "docker:me/x:1", "disk_gb": 99}
-    keys = {"hardware": hardware, "skypilot": asked, "workdir": str(checkout), "ports": {"gcs": port}}
+    keys = {"hardware": hardware, "skypilot": asked, "workdir": str(checkout), "ports": {"gcs": port, "agent": 52366}}
     task = yaml.safe_load(rendered(inventory_of("skypilot", nodes, gpus_per_node=4, **keys), "task.yaml"))
     accelerators = {"accelerators": "H100-80GB:4"} if hardware == "gpu" else {}
     expected = {"infra": "k8s/my+context@x", "image_id": "docker:me/x:1", "disk_size": 99} | accelerators
@@ -275,10 +276,10 @@ def test_task(hardware, nodes, tools, tmp_path, gcs):
         node = run_on_a_node(task["run"], rank, tools, checkout, SKYPILOT_NODE_IPS="127.0.0.1\n10.0.0.2")
         assert node.wait(timeout=10) == 0
         (start,) = tools.calls()
-        assert f"--num-gpus=4 {role}" in start and "--dashboard-agent-listen-port=52366 --block" in start
+        assert f"--dashboard-agent-listen-port=52366 --num-gpus=4 {role}" in start and start.endswith(" --block")
 
 
-@pytest.mark.parametrize("ports", [{"gcs": 6380}, {"dashboard": 8266}])
+@pytest.mark.parametrize("ports", [{"gcs": 6380, "agent": 1}, {"dashboard": 8266, "agent": 1}, {}])
 def test_ports_of_skypilot_itself(ports):
     with pytest.raises(ClusterError, match="which SkyPilot's own Ray"):
         rendered(inventory_of("skypilot", ports=ports), "task.yaml")

@@ -1,0 +1,36 @@
+"""What `make` would run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def would_run(tmp_path: Path, *words: str, made_for: str = "cpu") -> str:
+    """The commands, with a .venv that is as good as new."""
+    venv = tmp_path / ".venv"
+    venv.mkdir(exist_ok=True)
+    ready = venv / f"ready-{made_for}"
+    ready.touch()
+    command = ["make", "-n", f"VENV={venv}", "-o", str(ready), *words]
+    return subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+
+
+def test_cluster_up_takes_an_inventory_a_backend_and_a_timeout(tmp_path):
+    said = would_run(tmp_path, "cluster-up", "INVENTORY=my.yaml", "BACKEND=ssh", "TIMEOUT=7")
+    assert said.strip() == (
+        f"{tmp_path}/.venv/bin/python -m dsdr_verl.cluster up --inventory my.yaml --backend ssh --timeout 7"
+    )
+    assert "--inventory recipe/cluster/slurm.yaml --backend slurm" in would_run(
+        tmp_path, "cluster-down", "BACKEND=slurm"
+    )
+
+
+@pytest.mark.parametrize("made_for", ["cpu", "gpu"])
+def test_an_environment_keeps_its_lock(tmp_path, made_for):
+    """`make tiny` on a GPU machine must not put the CPU's packages over CUDA's."""
+    assert "pip install" not in would_run(tmp_path, "tiny", made_for=made_for)
+    other = {"cpu": "gpu", "gpu": "cpu"}[made_for]
+    assert f"requirements/{other}.lock" in would_run(tmp_path, "tiny", f"HARDWARE={other}", made_for=made_for)
