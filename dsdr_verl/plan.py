@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from dsdr_verl.planning.batches import batches
 from dsdr_verl.planning.estimate import Estimate, estimate
 from dsdr_verl.planning.memory import GIB, Memory
 from dsdr_verl.planning.recipes import arms, composed, recipes
@@ -43,8 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     if args.gpu_memory_gib:
         gpu = replace(gpu, memory=args.gpu_memory_gib * GIB)
     overrides = tuple(args.overrides)
+    if args.recipe and "=" in args.recipe:
+        args.recipe, overrides = None, (args.recipe, *overrides)
     try:
         if args.all:
+            if args.recipe:
+                raise ValueError(f"--all is every recipe; leave out {args.recipe}, or --all")
             return _all(console, gpu, args.response, overrides)
         if args.recipe is None:
             raise ValueError(f"name a recipe: {', '.join(recipes())}; or --all")
@@ -86,9 +89,10 @@ def _all(console: Console, gpu: GPU, response: float | None, overrides: tuple[st
         for nodes in NODES:
             config.trainer.nnodes = nodes
             config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size = prompts, mini
-            if (batch := batches(config)).mini_batch % batch.ranks:
-                config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size = batch.nearest
             found = estimate(config, gpu, response)
+            if (batch := found.batch).mini_batch % batch.ranks:
+                config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size = batch.nearest
+                found = estimate(config, gpu, response)
             for problem in found.problems:
                 places.setdefault(problem, []).append(f"{recipe}, {arm}, {nodes} node(s)")
             batch, room, stage = found.batch, found.memory, found.stages

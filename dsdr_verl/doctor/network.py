@@ -23,6 +23,11 @@ PORTS = {
     6379: (False, "a Ray head cannot start here", "ports.gcs of the inventory, or ray start --port"),
     8265: (True, "a Ray head starts without its dashboard", "ports.dashboard of the inventory, or --dashboard-port"),
     10001: (True, "a Ray head starts without ray:// clients", "ray start --ray-client-server-port"),
+    52365: (
+        True,
+        "a Ray head starts, and takes no jobs",
+        "ports.agent of the inventory, or --dashboard-agent-listen-port",
+    ),
     8080: (
         False,
         "no node of `make cluster-up` can start here",

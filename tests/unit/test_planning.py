@@ -292,6 +292,8 @@ def test_command_says_what_does_not_fit(capsys):
         (["qwen"], "There are qwen25_math_1_5b, qwen3_1_7b, qwen3_4b"),
         (["qwen3_4b", "--arm", "ppo"], "there is no arm 'ppo'"),
         ([], "name a recipe: qwen25_math_1_5b"),
+        (["--all", "qwen3_4b"], "--all is every recipe; leave out qwen3_4b"),
+        (["--all", "actor_rollout_ref.actor.ppo_mini_batch_size=0"], "ppo_mini_batch_size is 0; set it to"),
         (["qwen3_4b", "no.such=1"], "no.such"),
         (["qwen3_4b", "--nodes", "0"], "trainer.nnodes is 0; set it to a whole number of at least 1"),
         (["qwen3_4b", "trainer.nnodes=many"], "trainer.nnodes is 'many'"),
