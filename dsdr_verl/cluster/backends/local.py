@@ -26,9 +26,12 @@ STOP_S = 20.0
 
 
 def files(inventory: Inventory) -> dict[str, str]:
+    return {COMMANDS: json.dumps(_commands(inventory), indent=2)}
+
+
+def _commands(inventory: Inventory) -> dict[str, list[str]]:
     head = [*ray_start(inventory, head=ADDRESS), f"--temp-dir={_temp_dir(inventory)}", "--block"]
-    worker = [*ray_start(inventory, address=ADDRESS), "--block"]
-    return {COMMANDS: json.dumps({"head": head, "worker": worker}, indent=2)}
+    return {"head": head, "worker": [*ray_start(inventory, address=ADDRESS), "--block"]}
 
 
 def up(inventory: Inventory) -> None:
@@ -39,7 +42,7 @@ def up(inventory: Inventory) -> None:
     write_files(inventory, files(inventory))
     make_token(inventory)
     use_token(inventory)
-    commands, environment = json.loads(written.read_text()), os.environ | NODE_ENVIRONMENT
+    commands, environment = _commands(inventory), os.environ | NODE_ENVIRONMENT
     if 0 not in running:
         for key, port in inventory.ports:
             if answers(port):
