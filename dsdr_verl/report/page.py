@@ -12,9 +12,11 @@ from markupsafe import Markup
 
 from dsdr_verl.console import short
 from dsdr_verl.evaluation.curves import PASS_AT
+from dsdr_verl.report.cases import case_studies
 from dsdr_verl.report.plots import COLOURS, Plot, drawing, training_plots, validation_plots
 from dsdr_verl.report.problems import Judged, judge
 from dsdr_verl.report.runs import OPTIONS, Run, caveats, shown
+from dsdr_verl.report.samples import read_all_problems
 from dsdr_verl.report.svg import inline_svg
 
 PNG_DPI = 200
@@ -44,10 +46,18 @@ def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
     Returns:
         The PNGs.
     """
-    judged = judge(runs)
+    found, notes = read_all_problems(runs)
+    judged = judge(runs, found)
     with drawing():
         training, validation = training_plots(runs), validation_plots(runs, judged.bands)
-        page = _render(runs, training, validation, judged)
+        page = _render(
+            runs,
+            judged=judged,
+            notes=[*notes, *judged.notes],
+            cases=case_studies(found),
+            validation=_inlined(validation),
+            training=_inlined(training),
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
         pictures = []
@@ -57,7 +67,7 @@ def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
     return pictures
 
 
-def _render(runs: Sequence[Run], training: list[Plot], validation: list[Plot], judged: Judged) -> str:
+def _render(runs: Sequence[Run], judged: Judged, **parts) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -76,8 +86,7 @@ def _render(runs: Sequence[Run], training: list[Plot], validation: list[Plot], j
         last_steps=[last[0] if (last := run.series.last_validation()) else None for run in runs],
         judged=judged,
         ks=sorted({k for points in judged.intervals for k in points}),
-        validation=_inlined(validation),
-        training=_inlined(training),
+        **parts,
     )
 
 

@@ -1,33 +1,16 @@
-"""Intervals and paired tests over the problems of the last validation, where a run has kept them.
-
-`metrics.jsonl` has means only. verl writes each sample to `<trainer.validation_data_dir>/<step>.jsonl` if that is set.
-"""
+"""Intervals and paired tests over the problems of the last validation, where a run has kept its samples."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from pydantic import BaseModel, JsonValue, ValidationError
 
 from dsdr_verl.evaluation.comparison import Comparison, compare, holm
 from dsdr_verl.evaluation.estimators import pass_at_ks
 from dsdr_verl.evaluation.intervals import Estimate, mean_intervals
 from dsdr_verl.evaluation.passk import powers_of_two
-from dsdr_verl.report.runs import Run, lookup
-
-Problems = dict[str, list[bool]]  # of each problem, the verdicts on its samples
-
-
-class Sample(BaseModel):
-    """A line that verl writes; it has more fields."""
-
-    input: str
-    gts: JsonValue = None
-    acc: float | None  # None: no verdict
+from dsdr_verl.report.runs import Run
+from dsdr_verl.report.samples import Problems
 
 
 @dataclass(frozen=True)
@@ -50,15 +33,9 @@ class Judged:
     notes: list[str]  # why something is not here
 
 
-def judge(runs: Sequence[Run]) -> Judged:
+def judge(runs: Sequence[Run], found: Sequence[Problems]) -> Judged:
     """Intervals of each run's pass@k, and tests against the first run at k = 1 and at the largest k they share."""
-    notes, found = [], []
-    for run in runs:
-        try:
-            found.append(read_problems(run))
-        except ValueError as error:
-            notes.append(f"{run.name}: {error}")
-            found.append({})
+    notes = []
     intervals = [_intervals(problems) for problems in found]
     tests: list[tuple[int, int, Comparison]] = []
     for index, problems in enumerate(found[1:], start=1):
@@ -80,37 +57,16 @@ def judge(runs: Sequence[Run]) -> Judged:
     )
 
 
-def read_problems(run: Run) -> Problems:
-    """The verdicts of the last validation; empty if the run did not keep them.
-
-    Raises:
-        ValueError: the file is not as verl writes it.
-    """
-    folder, last = lookup(run.config, "trainer.validation_data_dir"), run.series.last_validation()
-    if not (isinstance(folder, str) and last):
-        return {}
-    # the run folder may have been moved since
-    places = [run.folder / Path(folder).name / f"{last[0]}.jsonl", Path(folder) / f"{last[0]}.jsonl"]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return {}
-    problems = defaultdict(list)
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            sample = Sample.model_validate_json(line)
-        except ValidationError as error:
-            raise ValueError(f"line {number} of {path.name} of its samples is broken, so none is used") from error
-        # verl's uid is another one in each run
-        problems[json.dumps([sample.input, sample.gts], sort_keys=True)].append(bool(sample.acc))
-    return dict(problems)
-
-
 def _intervals(problems: Problems) -> dict[int, Estimate]:
     if not problems:
         return {}
     ks = powers_of_two(min(map(len, problems.values())))
-    return dict(zip(ks, mean_intervals(pass_at_ks(list(problems.values()), ks)), strict=True))
+    return dict(zip(ks, mean_intervals(pass_at_ks(_verdicts(problems), ks)), strict=True))
 
 
 def _values(problems: Problems, k: int) -> dict[str, float]:
-    return dict(zip(problems, pass_at_ks(list(problems.values()), [k])[:, 0].tolist(), strict=True))
+    return dict(zip(problems, pass_at_ks(_verdicts(problems), [k])[:, 0].tolist(), strict=True))
+
+
+def _verdicts(problems: Problems) -> list[list[bool]]:
+    return [[sample.correct for sample in samples] for samples in problems.values()]

@@ -13,16 +13,14 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 
-from dsdr_verl.algorithm.diversity import formula_pairs
-from dsdr_verl.algorithm.groups import group_index
 from dsdr_verl.algorithm.options import DSDROptions
-from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics, score_groups
+from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics
 from dsdr_verl.evaluation.passk import validation_metrics
 from dsdr_verl.scoring.verifier import Verdict
 from dsdr_verl.trainer import queue
 from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
-from dsdr_verl.trainer.reward_manager import EMBEDDING, FORMULAS
+from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
 from dsdr_verl.watching.gauges import TrainingGauges
 
 
@@ -91,19 +89,8 @@ class DSDRTrainer(PPOTrainerSync):
     def _score(self, rollouts: queue.RolloutBatch, metrics: dict) -> tuple[GroupScores, dict[str, torch.Tensor]]:
         """Eqs. 4-11 over the batch: the scores, and the columns the actor's loss needs of them."""
         info, valid_B = rollouts.reward_extra_info, rollouts.valid_B
-        group_B, _ = group_index(rollouts.uid)
-        correct_B = torch.tensor([row["acc"] > 0 for row in info]) & valid_B
-        row_F, formula_F = formula_pairs([np.asarray(row[FORMULAS], dtype=np.int64) for row in info])
-        scores = score_groups(
-            reward_B=torch.stack([row.sum() for row in rollouts.rm_scores.unbind()]),
-            correct_B=correct_B,
-            embedding_BD=torch.from_numpy(np.stack([np.asarray(row[EMBEDDING], np.float32) for row in info])),
-            row_F=row_F,
-            formula_F=formula_F,
-            group_B=group_B,
-            valid_B=valid_B,
-            options=self.options,
-        )
+        reward_B = torch.stack([row.sum() for row in rollouts.rm_scores.unbind()])
+        scores, correct_B, group_B = reduce_groups(info, rollouts.uid, reward_B, valid_B, self.options)
         metrics.update(diversity_metrics(scores, correct_B, group_B, valid_B))
         real = [row for row, valid in zip(info, valid_B.tolist(), strict=True) if valid]
         metrics.update(scoring_metrics(real))
@@ -117,6 +104,10 @@ class DSDRTrainer(PPOTrainerSync):
         # verl's best@k resamples with replacement and under-reports: ours is the unbiased estimator.
         metrics = {name: value for name, value in metrics.items() if "/best@" not in name}
         return metrics | validation_metrics(data_sources, sample_uids, reward_extra_infos_dict["acc"])
+
+    def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
+        kept = kept_of_samples(reward_extra_infos_dict, self.options)
+        super()._dump_generations(inputs, outputs, gts, scores, kept, dump_path)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()

@@ -42,6 +42,7 @@ class DSDRRewardManager(RewardManagerBase):
                 "acc": score.acc,
                 "verdict": score.verdict,
                 "truncated": float(length >= self.max_response_length),
+                "data_source": str(item.non_tensor_batch.get("data_source", "unknown")),
                 "dsdr_seconds": score.seconds,
                 EMBEDDING: score.embedding,
                 FORMULAS: score.formula_ids,

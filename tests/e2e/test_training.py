@@ -19,7 +19,6 @@ FEATURES = (
     "trainer.save_freq=2",
     "trainer.val_before_train=true",
     "trainer.test_freq=2",
-    "trainer.validation_data_dir=${run_dir}/validation",
 )
 # Every key that docs/metrics.md explains, and that a run must write at every step.
 DOCUMENTED = (

@@ -11,6 +11,7 @@ from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.console import MetricsLog, last_errors, short
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
+from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
 from dsdr_verl.trainer.registered import dsdr_advantage
 from dsdr_verl.trainer.reward_manager import EMBEDDING, FORMULAS, DSDRRewardManager
 
@@ -96,6 +97,26 @@ def test_rollouts_are_read_in_the_order_of_their_keys(monkeypatch):
     rollouts = read_rollouts(batch)
     assert rollouts.uid.tolist() == ["p", "q"] and rollouts.valid_B.tolist() == [True, False]
     assert [row["acc"] for row in rollouts.reward_extra_info] == [1.0, 0.0]
+
+
+def test_samples_are_kept_with_diversities_in_place_of_embeddings():
+    rows = [info(1.0, 1, [1, 2]), info(0.0, 2, [2]), info(1.0, 3, [3]), info(1.0, 4, [4])]
+    columns = {name: [row[name] for row in rows] + [None] for name in rows[0]}
+    columns |= {"uid": ["p_0_0", "p_1_0", "p_2_0", "q_r_0_0", "q_r_1_0"], "reward": [1.0, 0.0, 1.0, 1.0, 0.0]}
+    kept = kept_of_samples(columns, DSDROptions(tau=5.0))
+    assert kept.keys() == (columns.keys() - {EMBEDDING, FORMULAS}) | {"semantic", "formula", "diversity", "weight"}
+    assert kept["weight"][1] == 0 and kept["weight"][0] + kept["weight"][2] == pytest.approx(1)
+    assert kept["weight"][3:] == [1.0, None] and kept["diversity"][4] is None
+    assert kept["semantic"][3] == 0, "alone in its group"
+    scores, _, _ = reduce_groups(rows[:3], ["p"] * 3, torch.tensor([1.0, 0, 1]), torch.ones(3).bool(), DSDROptions())
+    assert kept["semantic"][:3] == scores.semantic.tolist()
+
+
+def test_rollouts_of_training_are_kept_as_they_are():
+    columns = {"uid": ["p_0_0", "p_1_0"]}
+    assert kept_of_samples(columns, DSDROptions()) == columns
+    nothing = {"uid": ["p_0_0"], "acc": [None], EMBEDDING: [None], FORMULAS: [None]}
+    assert kept_of_samples(nothing, DSDROptions())["weight"] == [None]
 
 
 def test_no_correct_rollout_and_no_formulas():

@@ -21,8 +21,9 @@ from dsdr_verl.evaluation.intervals import mean_interval
 from dsdr_verl.report.__main__ import main, read_runs, summary
 from dsdr_verl.report.page import points, write_report
 from dsdr_verl.report.plots import QUANTITIES
-from dsdr_verl.report.problems import judge, read_problems
+from dsdr_verl.report.problems import judge
 from dsdr_verl.report.runs import OPTIONS, caveats, read_run
+from dsdr_verl.report.samples import read_all_problems, read_problems
 
 TRAINING = [quantity.name for quantity in QUANTITIES]
 VALIDATION = ["pass-at-k", "pass-at-1", "pass-at-4"]
@@ -318,6 +319,11 @@ def test_options_are_keys_of_the_config():
 # ------------------------------------------------------------------------------------------------ intervals
 
 
+def judged_of(folder):
+    runs = read_runs([folder])
+    return judge(runs, read_all_problems(runs)[0])
+
+
 @pytest.mark.usefixtures("few_plots")
 def test_kept_problems_give_intervals_and_tests(run_folder, page):
     first, second = run_folder("a", solved=3, keep=True), run_folder("b", solved=9, keep=True)
@@ -338,10 +344,10 @@ def test_kept_problems_give_intervals_and_tests(run_folder, page):
 def test_intervals_are_over_the_last_validation_wherever_the_folder_is_now(run_folder):
     folder = run_folder("a", solved=6, keep=True)
     moved = folder.rename(folder.parent / "moved")
-    judged = judge(read_runs([moved]))
+    judged = judged_of(moved)
     assert judged.intervals[0][1].estimate == 0.5 and judged.bands == judged.intervals
     os.remove(moved / "validation" / "6.jsonl")
-    assert judge(read_runs([moved])).intervals == [{}]
+    assert judged_of(moved).intervals == [{}]
 
 
 def test_samples_are_read_as_verl_writes_them(run_folder):
@@ -363,7 +369,8 @@ def test_samples_are_read_as_verl_writes_them(run_folder):
         dump_path=str(folder / "validation"),
         global_steps=6,
     )
-    assert list(read_problems(read_run(folder)).values()) == [[True, False], [True, False]]
+    found = read_problems(read_run(folder)).values()
+    assert [[sample.correct for sample in samples] for samples in found] == [[True, False], [True, False]]
 
 
 @pytest.mark.usefixtures("few_plots")
@@ -384,7 +391,7 @@ def test_no_band_where_the_plot_is_a_mean_over_sources(run_folder):
     rows = MetricsLog(folder / "metrics.jsonl").rows()
     last = {**rows[-1]["metrics"], "val-core/math/acc/pass@1": 0.1}
     MetricsLog(folder / "metrics.jsonl").append("validation", 6, last)
-    judged = judge(read_runs([folder]))
+    judged = judged_of(folder)
     assert judged.intervals[0] and judged.bands == [{}]
 
 
