@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from dsdr_verl.console import short
 from dsdr_verl.evaluation.curves import PASS_AT
+from dsdr_verl.report.arms import arms_of, compare_arms, seeded
 from dsdr_verl.report.cases import case_studies
 from dsdr_verl.report.plots import COLOURS, Plot, drawing, training_plots, validation_plots
 from dsdr_verl.report.problems import Judged, judge
@@ -47,12 +48,15 @@ def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
         The PNGs.
     """
     found, notes = read_all_problems(runs)
-    judged = judge(runs, found)
+    judged, arms = judge(runs, found), arms_of(runs)
+    if grouped := seeded(arms):
+        judged = replace(judged, tests=[])  # arms are tested, not each seed
     with drawing():
-        training, validation = training_plots(runs), validation_plots(runs, judged.bands)
+        training, validation = training_plots(arms), validation_plots(arms, () if grouped else judged.bands)
         page = _render(
             runs,
             judged=judged,
+            arms=compare_arms(arms) if grouped else [],
             notes=[*notes, *judged.notes],
             cases=case_studies(found),
             validation=_inlined(validation),

@@ -1,4 +1,4 @@
-"""One plot a quantity, with all runs on it."""
+"""One plot a quantity, with all arms on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dsdr_verl.evaluation.curves import (
     PURPLE,
     SKY,
     VERMILION,
-    Series,
     as_share,
     draw_line,
     dress,
 )
 from dsdr_verl.evaluation.intervals import Estimate
+from dsdr_verl.report.arms import Arm, Sweep, sweeps_of
 from dsdr_verl.report.runs import Run
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
@@ -64,6 +64,19 @@ QUANTITIES = (
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line [X], and of several seeds the lowest and the highest."""
+
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+NOTHING = Curve((), ())
+
+
+@dataclass(frozen=True)
 class Plot:
     """A drawn figure."""
 
@@ -82,64 +95,111 @@ def _drawable(run: Run) -> set[str]:
     return trained | {f"pass@{k}" for k in run.series.validation()[0]}
 
 
-def training_plots(runs: Sequence[Run]) -> list[Plot]:
+def training_plots(arms: Sequence[Arm]) -> list[Plot]:
     """The quantities that at least one run has logged, over steps."""
     plots = []
     for quantity in QUANTITIES:
-        curves = [run.series.train(quantity.key) for run in runs]
-        if any(len(steps) for steps, _ in curves):
+        curves = [over_seeds([run.series.train(quantity.key) for run in arm.runs]) for arm in arms]
+        if any(len(curve.x) for curve in curves):
             figure, axes = _axes(quantity.title, quantity.unit)
-            _overlay(axes, runs, curves)
-            axes.set_xlim(_span([run.series for run in runs]))
+            _overlay(axes, arms, curves)
+            axes.set_xlim(_span(arms))
             if quantity.share:
                 as_share(axes)
-            plots.append(_finished(quantity.name, quantity.title, figure, runs))
+            plots.append(_finished(quantity.name, quantity.title, figure, arms))
     return plots
 
 
-def validation_plots(runs: Sequence[Run], bands: Sequence[dict[int, Estimate]] = ()) -> list[Plot]:
-    """pass@k over k at the last validation; pass@1 and the largest common pass@k over steps where there are several.
+def validation_plots(arms: Sequence[Arm], bands: Sequence[dict[int, Estimate]] = ()) -> list[Plot]:
+    """pass@k over k at the last validation; pass@1 and the largest common pass@k over steps where there are several;
+    and for each option that was swept, pass@k over its values.
 
     Args:
-        runs: those that have validated are drawn.
-        bands: for each run the intervals of its last pass@k, by k; none where there are no rows of problems.
+        arms: those that have validated are drawn.
+        bands: for each arm the intervals of its last pass@k, by k; none where there are no rows of problems.
     """
-    curves = [run.series.validation()[0] for run in runs]
+    curves = [
+        {k: over_seeds([run.get(k, ((), ())) for run in runs]) for k in sorted({k for run in runs for k in run})}
+        for runs in ([run.series.validation()[0] for run in arm.runs] for arm in arms)
+    ]
     ks = sorted(set.intersection(*[set(each) for each in curves if each])) if any(curves) else []
     if not ks:
         return []
-    plots = [_over_k(runs, curves, bands)]
-    if any(len(each[ks[0]][0]) > 1 for each in curves if each):
+    plots = [_over_k(arms, curves, bands)]
+    if any(len(each[ks[0]].x) > 1 for each in curves if each):
         for k in sorted({ks[0], ks[-1]}):
             title = f"Validation pass@{k}"
             figure, axes = _axes(title, "problems solved")
-            _overlay(axes, runs, [each.get(k, ((), ())) for each in curves])
-            axes.set_xlim(_span([run.series for run in runs]))
+            _overlay(axes, arms, [each.get(k, NOTHING) for each in curves])
+            axes.set_xlim(_span(arms))
             as_share(axes)
-            plots.append(_finished(f"pass-at-{k}", title, figure, runs))
-    return plots
+            plots.append(_finished(f"pass-at-{k}", title, figure, arms))
+    return plots + [_sensitivity(index, sweep, sorted({ks[0], ks[-1]})) for index, sweep in enumerate(sweeps_of(arms))]
 
 
-def _over_k(runs: Sequence[Run], curves: list[dict], bands: Sequence[dict[int, Estimate]]) -> Plot:
+def over_seeds(curves: Sequence[tuple]) -> Curve:
+    """The mean of curves (x, y) where all have a point, and between which they lie; of one curve itself."""
+    if len(curves) == 1:
+        return Curve(*curves[0])
+    at = [dict(zip(map(float, x), y, strict=True)) for x, y in curves]
+    x = sorted(set.intersection(*map(set, at)))
+    if not x:
+        return NOTHING
+    y_SX = np.array([[points[step] for step in x] for points in at])
+    return Curve(np.array(x), y_SX.mean(0), y_SX.min(0), y_SX.max(0))
+
+
+def _over_k(arms: Sequence[Arm], curves: list[dict[int, Curve]], bands: Sequence[dict[int, Estimate]]) -> Plot:
     title = "Last validation: pass@k over k"
     figure, axes = _axes(title, "problems solved")
     axes.set_xscale("log", base=2)
-    last = [{k: values[-1] for k, (_, values) in each.items()} for each in curves]
     for index, band in enumerate(bands):
         if band:
             low, high = zip(*[(point.low, point.high) for point in band.values()], strict=True)
             axes.fill_between(list(band), low, high, color=colour(index), alpha=0.15, linewidth=0)
-    _overlay(axes, runs, [(np.array(list(points)), np.array(list(points.values()))) for points in last])
+    last = [{k: curve for k, curve in each.items() if len(curve.x)} for each in curves]
+    _overlay(
+        axes,
+        arms,
+        [
+            Curve(
+                np.array(list(each)),
+                *(np.array([getattr(curve, name)[-1] for curve in each.values()]) for name in ("y", "low", "high")),
+            )
+            if each and all(curve.low is not None for curve in each.values())
+            else Curve(np.array(list(each)), np.array([curve.y[-1] for curve in each.values()]))
+            for each in last
+        ],
+    )
     ks = sorted({k for points in last for k in points})
     axes.set_xticks(ks, map(str, ks))
     axes.minorticks_off()
     axes.set_xlabel("k", fontsize=9)
     as_share(axes)
-    return _finished("pass-at-k", title, figure, runs)
+    return _finished("pass-at-k", title, figure, arms)
+
+
+def _sensitivity(index: int, sweep: Sweep, ks: Sequence[int]) -> Plot:
+    """A dot a seed, and a line through the means. Values stand side by side, whatever their distance."""
+    title = f"Sensitivity to {sweep.label} ({sweep.algorithm})"
+    figure, axes = _axes(title, "problems solved, last validation")
+    places = range(len(sweep.points))
+    for number, k in enumerate(ks):
+        means = []
+        for place, arm in zip(places, sweep.points.values(), strict=True):
+            values = [found[k][1][-1] for run in arm.runs if k in (found := run.series.validation()[0])]
+            axes.plot([place] * len(values), values, ".", color=colour(number), alpha=0.6)
+            means.append(np.mean(values) if values else np.nan)
+        axes.plot(places, means, "-", color=colour(number), label=f"pass@{k}")
+    axes.set_xticks(places, [f"{value:g}" for value in sweep.points])
+    axes.set_xlabel(sweep.label, fontsize=9)
+    as_share(axes)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8, handlelength=1.5, borderpad=0)
+    return Plot(f"sensitivity-{index + 1}", title, figure)
 
 
 def colour(index: int) -> str:
-    """Of the run at `index`."""
+    """Of the arm at `index`."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -151,29 +211,31 @@ def _axes(title: str, unit: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _overlay(axes: Axes, runs: Sequence[Run], curves: Sequence[tuple]) -> None:
-    for index, (run, (x, y)) in enumerate(zip(runs, curves, strict=True)):
-        if len(x):
+def _overlay(axes: Axes, arms: Sequence[Arm], curves: Sequence[Curve]) -> None:
+    for index, (arm, curve) in enumerate(zip(arms, curves, strict=True)):
+        if len(curve.x):
             before = len(axes.lines)
-            draw_line(axes, x, y, colour(index), legend_name(index, run))
+            if curve.low is not None:
+                axes.fill_between(curve.x, curve.low, curve.high, color=colour(index), alpha=0.15, linewidth=0)
+            draw_line(axes, curve.x, curve.y, colour(index), legend_name(index, arm))
             for line in axes.lines[before:]:
                 line.set_linestyle(STYLES[index // len(COLOURS) % len(STYLES)])
 
 
-def legend_name(index: int, run: Run) -> str:
+def legend_name(index: int, arm: Arm) -> str:
     """Numbered as on the page: names may be equal, or too long."""
-    name = run.name if len(run.name) <= LONGEST_NAME else f"{run.name[: LONGEST_NAME - 1]}…"
+    name = arm.name if len(arm.name) <= LONGEST_NAME else f"{arm.name[: LONGEST_NAME - 1]}…"
     return f"{index + 1}  {name}"
 
 
-def _finished(name: str, title: str, figure: Figure, runs: Sequence[Run]) -> Plot:
-    if len(runs) > 1:
+def _finished(name: str, title: str, figure: Figure, arms: Sequence[Arm]) -> Plot:
+    if len(arms) > 1:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8, handlelength=1.5, borderpad=0)
     return Plot(name, title, figure)
 
 
-def _span(series: Sequence[Series]) -> tuple[float, float]:
-    lows, highs = zip(*[each.span() for each in series], strict=True)
+def _span(arms: Sequence[Arm]) -> tuple[float, float]:
+    lows, highs = zip(*[run.series.span() for arm in arms for run in arm.runs], strict=True)
     return min(lows), max(highs)
 
 

@@ -16,6 +16,7 @@ from dsdr_verl.evaluation.curves import PASS_AT, Series
 LONGEST = 120  # characters shown of any value
 _SHOWN = 5  # line numbers named in a message
 
+SEED = "data.seed"
 # What tells one run from another: label, key of the config.
 OPTIONS = (
     ("λ_d", "algorithm.dsdr.lambda_d"),
@@ -34,7 +35,7 @@ OPTIONS = (
     ("response tokens", "data.max_response_length"),
     ("validation samples", "actor_rollout_ref.rollout.val_kwargs.n"),
     ("validation temperature", "actor_rollout_ref.rollout.val_kwargs.temperature"),
-    ("data seed", "data.seed"),
+    ("seed", SEED),
 )
 
 

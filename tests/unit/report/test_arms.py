@@ -1,0 +1,109 @@
+"""Runs of several seeds: which are one arm, and what is said of arms."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dsdr_verl.report.__main__ import read_runs
+from dsdr_verl.report.arms import arms_of, compare_arms, mean_over_seeds, seeded, sweeps_of
+from dsdr_verl.report.page import write_report
+from dsdr_verl.report.plots import over_seeds
+
+DSDR = {"algorithm_name": "dsdr", "algorithm__dsdr__lambda_d": 0.001}
+GRPO = {"algorithm_name": "grpo", "algorithm__dsdr__lambda_d": 0.0}
+
+
+@pytest.fixture
+def study(run_folder):
+    """Two arms of three seeds; of 12 problems each run's pass@1 is (n + 2 · solved) / 4 n."""
+
+    def make(solved: dict[str, list[int]], **changes):
+        folders = []
+        for name, each in solved.items():
+            for seed, value in enumerate(each, start=1):
+                keys = {"grpo": GRPO, "dsdr": DSDR}[name] | {"data__seed": seed} | changes.get(name, {})
+                folders.append(run_folder(f"{name}-{seed}", solved=value, **keys))
+        return read_runs(folders)
+
+    return make
+
+
+def pass_at_1(solved: int) -> float:
+    return (3 * solved + (12 - solved)) / 48
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_arm(study):
+    runs = study({"grpo": [3, 4, 5], "dsdr": [6, 8, 7]})
+    arms = arms_of(runs)
+    assert [(arm.name, len(arm.runs)) for arm in arms] == [("grpo", 3), ("dsdr", 3)] and seeded(arms)
+    alone = arms_of(runs[2:4])
+    assert [arm.name for arm in alone] == ["grpo-3", "dsdr-1"] and not seeded(alone)
+
+
+def test_arms_of_one_algorithm_are_named_by_what_differs(run_folder):
+    folders = [
+        run_folder(f"tau-{tau}-{seed}", algorithm__dsdr__tau=tau, data__seed=seed)
+        for tau in (1.0, 5.0)
+        for seed in (1, 2)
+    ]
+    assert [arm.name for arm in arms_of(read_runs(folders))] == ["dsdr, τ 1.0", "dsdr, τ 5.0"]
+
+
+def test_means_and_paired_tests_over_seeds(study):
+    before, after = [3, 4, 5], [6, 8, 7]
+    first, second = compare_arms(arms_of(study({"grpo": before, "dsdr": after})))
+    x, y = (np.array([pass_at_1(s) for s in each]) for each in (before, after))
+    assert first.passes[1].mean == pytest.approx(x.mean()) and not first.differences
+    # a t interval by hand
+    half = stats.t.ppf(0.975, 2) * x.std(ddof=1) / math.sqrt(3)
+    assert first.passes[1].low == pytest.approx(x.mean() - half) and first.passes[1].high == pytest.approx(
+        x.mean() + half
+    )
+    found, d = second.differences[1], y - x
+    t = d.mean() / (d.std(ddof=1) / math.sqrt(3))
+    assert found.paired and found.mean.mean == pytest.approx(d.mean())
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), 2))
+    # at k = 4 every problem is solved: no difference, no spread; Holm over the two
+    assert second.differences[4].p_value == 1.0 and found.adjusted_p == pytest.approx(min(1.0, 2 * found.p_value))
+
+
+def test_seeds_are_paired_by_their_number_and_not_by_their_place(study, run_folder):
+    runs = study({"grpo": [3, 4, 5], "dsdr": [6, 8, 7]})
+    shuffled = [*runs[:3], runs[4], runs[5], runs[3]]
+    one, other = (compare_arms(arms_of(each))[1].differences[1] for each in (runs, shuffled))
+    assert other.paired and other.p_value == pytest.approx(one.p_value)
+    welch = compare_arms(arms_of(runs[:5]))[1].differences[1]
+    x, y = [pass_at_1(s) for s in (3, 4, 5)], [pass_at_1(s) for s in (6, 8)]
+    assert not welch.paired and welch.p_value == pytest.approx(stats.ttest_ind(y, x, equal_var=False).pvalue)
+
+
+def test_one_seed_has_no_interval_and_no_test(study):
+    rows = compare_arms(arms_of(study({"grpo": [3, 4], "dsdr": [6]})))
+    assert rows[1].passes[1].low is None and rows[1].differences[1].p_value is None
+    assert rows[1].differences[1].adjusted_p is None and mean_over_seeds([0.5]).high is None
+
+
+def test_curves_over_seeds_are_where_all_have_a_point():
+    curve = over_seeds([([1, 2, 3], [0.0, 1.0, 2.0]), ([2, 3, 4], [3.0, 4.0, 5.0])])
+    assert curve.x.tolist() == [2, 3] and curve.y.tolist() == [2, 3]
+    assert curve.low.tolist() == [1, 2] and curve.high.tolist() == [3, 4]
+    assert len(over_seeds([([1], [0.0]), ([2], [3.0])]).x) == 0
+
+
+@pytest.mark.usefixtures("few_plots")
+def test_a_sweep_with_seeds_on_the_page(run_folder, tmp_path):
+    folders = [
+        run_folder(f"tau-{tau}-{seed}", algorithm__dsdr__tau=tau, data__seed=seed, solved=int(tau) + seed)
+        for tau in (10.0, 1.0, 5.0)
+        for seed in (1, 2)
+    ]
+    runs = read_runs(folders)
+    (sweep,) = sweeps_of(arms_of(runs))
+    assert (sweep.label, sweep.algorithm, list(sweep.points)) == ("τ", "dsdr", [1.0, 5.0, 10.0])
+    pictures = write_report(runs, tmp_path / "report.html")
+    assert "report-sensitivity-1.png" in {picture.name for picture in pictures}
+    page = (tmp_path / "report.html").read_text()
+    assert "Sensitivity to τ (dsdr)" in page and 'id="arms"' in page and "paired by seed" in page
+    assert page.count('id="entropy"') == 1, "plots are of arms, once"
