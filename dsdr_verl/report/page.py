@@ -57,6 +57,7 @@ def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
             runs,
             judged=judged,
             arms=compare_arms(arms) if grouped else [],
+            swatches=[next(i for i, arm in enumerate(arms) if run in arm.runs) for run in runs],
             notes=[*notes, *judged.notes],
             cases=case_studies(found),
             validation=_inlined(validation),
