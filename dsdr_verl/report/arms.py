@@ -54,15 +54,20 @@ class Row:
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:
-    """Runs with the same algorithm, model, task and `OPTIONS` but for the seed, in order of appearance. If no two are
-    alike, each is an arm by its own name."""
+    """Runs whose configs are equal but for seeds, all different, and for where they write; in order of appearance. If
+    there are no such two, each run is an arm by its own name."""
     alike: dict[tuple, list[Run]] = defaultdict(list)
     for run in runs:
-        alike[(run.algorithm, run.task, *(run.option(key) for _, key in _SAME))].append(run)
-    if max(map(len, alike.values())) == 1:
+        settings = _settings(run)
+        alike[tuple(sorted(settings.items()))].append(run)
+    groups = []
+    for group in alike.values():
+        seeds = {lookup(run.config, SEED) for run in group}
+        distinct = None not in seeds and len(seeds) == len(group)
+        groups += [tuple(group)] if distinct else [(run,) for run in group]
+    if max(map(len, groups)) == 1:
         return [Arm(run.name, (run,)) for run in runs]
-    groups = list(alike.values())
-    return [Arm(_name(group[0], [other[0] for other in groups]), tuple(group)) for group in groups]
+    return [Arm(_name(group[0], [other[0] for other in groups]), group) for group in groups]
 
 
 def seeded(arms: Sequence[Arm]) -> bool:
@@ -137,14 +142,28 @@ def sweeps_of(arms: Sequence[Arm]) -> list[Sweep]:
 
 
 def _name(run: Run, arms: Sequence[Run]) -> str:
-    """The algorithm, and what tells this arm from others of the same."""
-    rivals = [other for other in arms if other.algorithm == run.algorithm]
-    differing = [
-        f"{label} {run.option(key)}" for label, key in _SAME if len({other.option(key) for other in rivals}) > 1
-    ]
-    if len({other.task for other in rivals}) > 1:
-        differing.append(run.task)
-    return ", ".join([run.algorithm, *differing])
+    """The algorithm, and what tells this arm from others of the same: of `OPTIONS`, or else any setting."""
+    rivals = [_settings(other) for other in arms if other.algorithm == run.algorithm]
+    differing = [key for key in _settings(run) if len({rival.get(key) for rival in rivals}) > 1]
+    labels = {key: label for label, key in _SAME}
+    shown = [f"{labels[key]} {run.option(key)}" for key in differing if key in labels]
+    return ", ".join([run.algorithm, *(shown or [f"{key} {run.option(key)}" for key in differing[:3]])])
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """The config by dotted keys, without seeds, the run's name and whatever is in its folder."""
+    found = {}
+
+    def walk(key: str, value: object) -> None:
+        if isinstance(value, dict):
+            for part, inner in value.items():
+                walk(f"{key}.{part}" if key else str(part), inner)
+        elif not (key.endswith("seed") or key == "trainer.experiment_name" or folder in str(value)):
+            found[key] = str(value)
+
+    folder = str(lookup(run.config, "run_dir") or run.folder)
+    walk("", run.config)
+    return found
 
 
 def _last_passes(run: Run) -> dict[int, float]:

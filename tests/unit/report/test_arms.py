@@ -51,6 +51,17 @@ def test_arms_of_one_algorithm_are_named_by_what_differs(run_folder):
     assert [arm.name for arm in arms_of(read_runs(folders))] == ["dsdr, τ 1.0", "dsdr, τ 5.0"]
 
 
+def test_runs_that_differ_in_anything_else_are_not_one_arm(run_folder):
+    """Whether or not the report shows the option; and two runs of one seed are no two seeds."""
+    one = run_folder("1", data__seed=1)
+    other = run_folder("2", data__seed=2, actor_rollout_ref__actor__entropy_coeff=0.1)
+    twin = run_folder("3", data__seed=1)
+    assert not seeded(arms_of(read_runs([one, other]))) and not seeded(arms_of(read_runs([one, twin])))
+    third = run_folder("4", data__seed=4)
+    names = [arm.name for arm in arms_of(read_runs([one, other, third]))]
+    assert names == ["dsdr", "dsdr, actor_rollout_ref.actor.entropy_coeff 0.1"]
+
+
 def test_means_and_paired_tests_over_seeds(study):
     before, after = [3, 4, 5], [6, 8, 7]
     first, second = compare_arms(arms_of(study({"grpo": before, "dsdr": after})))
