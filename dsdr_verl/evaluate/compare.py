@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         baseline, candidate = read_evaluation(args.baseline), read_evaluation(args.candidate)
-        rows = tests(baseline, candidate, _ks(args.ks))
+        rows = paired(baseline, candidate, _ks(args.ks))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -89,7 +89,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(folder, pd.read_parquet(folder / PROBLEMS), json.loads((folder / FILE).read_text()))
 
 
-def tests(baseline: Evaluation, candidate: Evaluation, ks: Sequence[int] | None = None) -> list[Row]:
+def paired(baseline: Evaluation, candidate: Evaluation, ks: Sequence[int] | None = None) -> list[Row]:
     """A test of each quantity that both have, by source.
 
     Args:

@@ -88,7 +88,7 @@ def _model(config: DictConfig) -> Problems:
 def _problem_files(config: DictConfig) -> Problems:
     task, files = get(config, "task"), items(get(config, "files"))
     if (task is None) == (not files):
-        yield f"task is {show(task)} and files is {show(files)}; set one of them"
+        yield f"task is {show(task)} and files is {show(files or None)}; set one of them"
     elif task is not None:
         yield from not_among("task", task, [*PUBLIC_SETS, *TASKS])
     for path in files:
