@@ -16,6 +16,8 @@ from dsdr_verl.data.cache import fingerprint, materialise
 PREPARED = (models.SMOLLM2, models.TINY)
 MERGED = "merged"  # beside a checkpoint's actor/
 _BLOCK, _BLOCKS = 2**20, 64  # of a file of weights, that are hashed: training moves every tensor
+# The config of a checkpoint may name an attention that is registered by its import.
+_MERGER = "import dsdr_verl.platform.attention; from verl.model_merger.__main__ import main; main()"
 _READ = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # what the engine and the tokenizer read
 
 
@@ -95,7 +97,7 @@ def _merged(checkpoint: Path) -> Path:
         )
 
     def build(folder: Path) -> None:
-        merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
+        merger = [sys.executable, "-c", _MERGER, "merge", "--backend", "fsdp"]
         ended = subprocess.run(
             [*merger, "--local_dir", str(actor), "--target_dir", str(folder)],
             capture_output=True, text=True, env=os.environ | {"VERL_PLATFORM": "cpu", "CUDA_VISIBLE_DEVICES": ""},

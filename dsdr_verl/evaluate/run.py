@@ -183,7 +183,7 @@ def conclude(evaluation: Evaluation, store: RolloutStore, console: Console) -> N
     """Estimate, write `problems.parquet` and `summary.json`, and print the table."""
     config, folder = evaluation.config, evaluation.folder
     problems = evaluation.problems.all
-    rollouts = store.read([problem.key for problem in problems], config.n)
+    rollouts = store.read([problem.key for problem in problems], config.n, leave_out=("prompt", "response"))
     table = per_problem(rollouts, problems, ks_of(config))
     summary = summarise(table, rollouts, config.max_tokens, config.level)
     scratch = folder / f".{PROBLEMS}.part"

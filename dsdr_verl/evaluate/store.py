@@ -87,9 +87,10 @@ class RolloutStore:
         pq.write_table(pa.Table.from_pylist(list(rows), schema), scratch, compression="zstd")
         os.replace(scratch, path)
 
-    def read(self, problems: Sequence[str], n: int) -> pd.DataFrame:
-        """The first n samples of the problems, in their order."""
-        tables = [read_shard(path) for path in self.shards()]
+    def read(self, problems: Sequence[str], n: int, leave_out: Sequence[str] = ()) -> pd.DataFrame:
+        """The first n samples of the problems, in their order, without the columns of `leave_out`."""
+        columns = [name for name in SCHEMA.names if name not in leave_out]
+        tables = [read_shard(path, columns) for path in self.shards()]
         frame = (pa.concat_tables(tables) if tables else SCHEMA.empty_table()).to_pandas()
         for name in ("answer", "mode"):  # pandas makes NaN of null
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
