@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from dsdr_verl.data import prepare, schema, tasks
 from dsdr_verl.data.cache import cache_root, fingerprint
 from dsdr_verl.data.catalogue import PUBLIC_SETS
-from dsdr_verl.data.problem_files import Item
+from dsdr_verl.data.problem_files import problem_id
 from dsdr_verl.data.tables import Faults, read_rows
 
 
@@ -92,7 +91,6 @@ def read_problems(paths: Sequence[Path], limit: int | None = None) -> Problems:
 
 def _problem(row: dict[str, Any]) -> Problem:
     prompt = tuple({"role": message["role"], "content": message["content"]} for message in row["prompt"])
-    extra = extra if isinstance(extra := row.get("extra_info"), dict) else {}
-    question = str(extra.get("question") or json.dumps(prompt, ensure_ascii=False))
-    truth = row["reward_model"]["ground_truth"]
-    return Problem(str(extra.get("id") or Item(question, truth).id), row["data_source"], prompt, truth, question)
+    extra, truth = row.get("extra_info"), row["reward_model"]["ground_truth"]
+    question = (extra.get("question") if isinstance(extra, dict) else None) or prompt[-1]["content"]
+    return Problem(problem_id(extra, prompt, truth), row["data_source"], prompt, truth, str(question))

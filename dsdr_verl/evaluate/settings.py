@@ -24,7 +24,7 @@ from dsdr_verl.evaluation.passk import powers_of_two
 from dsdr_verl.scoring.options import ScoringOptions
 
 # the options have their defaults in code: here they become a part of the config tree
-ConfigStore.instance().store(group="scoring", name="service", node=asdict(ScoringOptions()))
+ConfigStore.instance().store(group="scoring", name="defaults", node=asdict(ScoringOptions()))
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[Any], bool]:

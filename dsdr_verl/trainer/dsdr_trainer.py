@@ -118,6 +118,11 @@ class DSDRTrainer(PPOTrainerSync):
         metrics = {name: value for name, value in metrics.items() if "/best@" not in name}
         return metrics | validation_metrics(data_sources, sample_uids, reward_extra_infos_dict["acc"])
 
+    def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
+        """Without the embedding and the formula ids, which would be most of the file."""
+        kept = {name: values for name, values in reward_extra_infos_dict.items() if name not in (EMBEDDING, FORMULAS)}
+        super()._dump_generations(inputs, outputs, gts, scores, kept, dump_path)
+
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
         self.events.send("validation", step=self.global_steps, metrics=metrics)
