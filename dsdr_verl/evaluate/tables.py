@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -25,13 +25,23 @@ def summary_table(summary: Mapping[str, Mapping[str, Any]], n: int, level: float
     table.add_column("")
     for source in summary:
         table.add_column(Text(source), justify="right")
-    for head, cells in _rows(summary, n):
-        if set(cells) != {DASH}:
-            table.add_row(head, *cells)
+    for head, cells in _known_rows(summary, n):
+        table.add_row(head, *cells)
     return table
 
 
-def _rows(summary: Mapping[str, Mapping[str, Any]], n: int):
+def summary_markdown(summary: Mapping[str, Mapping[str, Any]], n: int, level: float) -> str:
+    """The same as `summary_table`, to paste."""
+    lines = [[f"{level:.0%} intervals over problems", *summary], ["---", *("--:" for _ in summary)]]
+    lines += [[head, *cells] for head, cells in _known_rows(summary, n)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _known_rows(summary: Mapping[str, Mapping[str, Any]], n: int) -> list[tuple[str, list[str]]]:
+    return [(head, cells) for head, cells in _rows(summary, n) if set(cells) != {DASH}]
+
+
+def _rows(summary: Mapping[str, Mapping[str, Any]], n: int) -> Iterator[tuple[str, list[str]]]:
     sources = list(summary.values())
 
     def row(head: str, name: str, form) -> tuple[str, list[str]]:

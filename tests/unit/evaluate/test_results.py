@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsdr_verl.evaluate.results import formula_of, per_problem, semantic_of, summarise, vote_of
-from dsdr_verl.evaluate.tables import number, share, summary_table
+from dsdr_verl.evaluate.tables import number, share, summary_markdown, summary_table
 from tests.unit.evaluate.conftest import problem, rollout
 
 
@@ -100,6 +100,9 @@ def test_means_by_source(frame):
     assert heads[:3] == ["problems, samples of each", "Avg@4 = pass@1", "pass@4"] and "maj@4" in heads
     cells = dict(zip(heads, shown.columns[2].cells, strict=True))
     assert cells["semantic diversity of correct"] == "–" and cells["pass@4"] == "0.0% [0.0, 20.6]"
+    lines = summary_markdown(summary, 4, 0.9).splitlines()
+    assert lines[:2] == ["| 90% intervals over problems | easy | hard |", "| --- | --: | --: |"]
+    assert len(lines) == 2 + len(heads) and "| 0.0% [0.0, 20.6] |" in lines[2 + heads.index("pass@4")]
 
 
 def test_cells():
