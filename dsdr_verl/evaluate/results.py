@@ -22,6 +22,7 @@ from dsdr_verl.scoring.numbers import read_number
 from dsdr_verl.scoring.verdict import Verdict
 
 TEXT = ("problem", "source", "question", "ground_truth")  # columns of a problem that are no numbers
+SHARES = ("truncated", "semantic", "formula", "modes_share")
 _LONGEST_ANSWER = 4096  # characters of an answer that is read as a number
 
 
@@ -43,7 +44,8 @@ def per_problem(rollouts: pd.DataFrame, problems: Sequence[Problem], ks: Sequenc
     Returns:
         Columns `TEXT`; `n`, `correct`, the numbers of samples; `pass@k`, `maj@k` for each k; `truncated`, a share;
         `tokens`, a mean; `verdict/<name>`, shares; `semantic` and `formula`, the diversity of correct solutions, NaN
-        with less than two; and for Countdown `modes@k`, `modes`, those found, and `modes_known`, those there are.
+        with less than two; and for Countdown `modes@k`, `modes`, those found, `modes_known`, those there are,
+        and `modes_share`.
     """
     groups = {key: rows for key, rows in rollouts.groupby("problem", sort=False)}
     problems = [problem for problem in problems if problem.key in groups]
@@ -98,7 +100,7 @@ def bounds_of(table: pd.DataFrame, max_tokens: int) -> dict[str, Bounds]:
     bounds = {}
     for name in table.columns:
         kind, _, k = name.partition("@")
-        if kind in ("pass", "maj") or name in ("truncated", "semantic", "formula") or name.startswith("verdict/"):
+        if kind in ("pass", "maj") or name in SHARES or name.startswith("verdict/"):
             bounds[name] = Bounds(0, 1)
         elif kind == "modes" and k and table[name].notna().any():
             bounds[name] = Bounds(0, float(k))
@@ -163,11 +165,14 @@ def _votes(rows: pd.DataFrame) -> list[Hashable | None]:
     ]
 
 
-def _modes(problems: Sequence[Problem], groups: list[pd.DataFrame], correct: list[np.ndarray], ks: Sequence[int]):
+def _modes(
+    problems: Sequence[Problem], groups: list[pd.DataFrame], correct: list[np.ndarray], ks: Sequence[int]
+) -> dict[str, np.ndarray]:
     counted = [problem.truth.startswith("countdown:") for problem in problems]
     if not any(counted):
         return {}
-    columns = {name: np.full(len(problems), np.nan) for name in (*(f"modes@{k}" for k in ks), "modes", "modes_known")}
+    names = (*(f"modes@{k}" for k in ks), "modes", "modes_known", "modes_share")
+    columns = {name: np.full(len(problems), np.nan) for name in names}
     for p in np.flatnonzero(counted):
         found = groups[p]["mode"].tolist()
         for k, value in zip(ks, distinct_modes_at_ks([correct[p]], [found], ks)[0], strict=True):
@@ -176,6 +181,7 @@ def _modes(problems: Sequence[Problem], groups: list[pd.DataFrame], correct: lis
         target, numbers = read_truth(problems[p].truth)
         if len(numbers) <= MAX_NUMBERS:
             columns["modes_known"][p] = len(modes(numbers, target))
+    columns["modes_share"] = columns["modes"] / columns["modes_known"]
     return columns
 
 

@@ -59,6 +59,7 @@ def _rows(summary: Mapping[str, Mapping[str, Any]], n: int) -> Iterator[tuple[st
             yield row(f"maj@{k}", f"maj@{k}", share)
     for k in ks("modes"):
         yield row(f"distinct modes in {k}", f"modes@{k}", number)
+    yield row(f"share of all modes, in {n}", "modes_share", share)
     yield "tokens, mean", [number(source["tokens"]) for source in sources]
     quantiles = [source["token_quantiles"] for source in sources]
     yield "tokens, 5% / median / 95% / most", [" / ".join(f"{x:.0f}" for x in q.values()) for q in quantiles]

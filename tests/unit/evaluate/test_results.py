@@ -35,7 +35,7 @@ def test_countdown_has_modes(frame):
     found = ["3*4+6*2", "3*4+6*2", "4*6*(3-2)", None]
     rows = [rollout(p, i, acc=float(bool(mode)), mode=mode, answer=mode or "1+1") for i, mode in enumerate(found)]
     (row,) = per_problem(frame([*rows, rollout(other := problem(2), 0)]), [p, other], [1])[:1].to_dict("records")
-    assert (row["modes"], row["modes_known"], row["modes@1"]) == (2, 10, 0.75)
+    assert (row["modes"], row["modes_known"], row["modes_share"], row["modes@1"]) == (2, 10, 0.2, 0.75)
     table = per_problem(frame(rows), [p], [1, 4])
     assert table["modes@4"].tolist() == [2], "all four draws hold both"
     assert table["maj@4"].tolist() == [1], "votes go to modes, and the first has two of four"
