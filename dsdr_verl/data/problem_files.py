@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dsdr_verl.data.layouts import Layout, normalise, parse
 from dsdr_verl.data.rows import ABILITY, Row
@@ -28,6 +30,19 @@ class Item:
     def id(self) -> str:
         """16 hex digits that depend on the problem and the answer alone, not on the file or its order."""
         return hashlib.sha256(f"{normalise(self.question)}\0{normalise(self.truth)}".encode()).hexdigest()[:16]
+
+
+def problem_id(extra_info: Any, prompt: Sequence[Mapping[str, Any]], truth: str) -> str:
+    """The id of a row in verl's format: the one in its ``extra_info``, else that of an `Item` with its question.
+
+    Args:
+        extra_info: the row's, whatever it is.
+        prompt: messages, which stand for a question that is not there.
+    """
+    extra = extra_info if isinstance(extra_info, Mapping) else {}
+    messages = [{"role": message["role"], "content": message["content"]} for message in prompt]
+    question = extra.get("question") or json.dumps(messages, ensure_ascii=False)
+    return str(extra.get("id") or Item(str(question), truth).id)
 
 
 @dataclass

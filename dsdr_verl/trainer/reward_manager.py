@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
+from dsdr_verl.data.problem_files import problem_id
 from dsdr_verl.scoring.options import ScoringOptions
 from dsdr_verl.scoring.service import ScoringClient
 
@@ -34,7 +35,8 @@ class DSDRRewardManager(RewardManagerBase):
         width = item.batch["responses"].shape[-1]
         length = int(item.batch["attention_mask"][-width:].sum())
         response = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
-        truth = str(item.non_tensor_batch["reward_model"]["ground_truth"])
+        fields = item.non_tensor_batch
+        truth = str(fields["reward_model"]["ground_truth"])
         score = await self.client.score(response, truth)
         return {
             "reward_score": score.acc + self.overlong_penalty(length),
@@ -42,8 +44,10 @@ class DSDRRewardManager(RewardManagerBase):
                 "acc": score.acc,
                 "verdict": score.verdict,
                 "truncated": float(length >= self.max_response_length),
-                "data_source": str(item.non_tensor_batch.get("data_source", "unknown")),
                 "dsdr_seconds": score.seconds,
+                # for who reads the samples of a validation: verl's uid is another one each time
+                "data_source": str(fields.get("data_source", "unknown")),
+                "problem": problem_id(fields.get("extra_info"), list(fields.get("raw_prompt", ())), truth),
                 EMBEDDING: score.embedding,
                 FORMULAS: score.formula_ids,
             },

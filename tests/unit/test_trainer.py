@@ -1,14 +1,20 @@
 """The pure parts of the trainer: no Ray, no TransferQueue."""
 
+import asyncio
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from verl import DataProto
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.console import MetricsLog, last_errors, short
+from dsdr_verl.data.problem_files import Item, to_row
+from dsdr_verl.scoring.scorer import RolloutScore
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
@@ -209,3 +215,42 @@ def test_an_empty_response_is_half_way_from_everything():
     scores, _ = DSDRTrainer._score(trainer, batch, {})
     assert scores.semantic[2] == pytest.approx(0.5) and scores.formula[2] == 0
     assert scores.semantic[0] == pytest.approx(0.25), "0 from its twin, one half from the empty one"
+
+
+def test_kept_samples_are_without_what_would_be_most_of_the_file(monkeypatch):
+    kept = {}
+    monkeypatch.setattr(PPOTrainerSync, "_dump_generations", lambda self, *columns: kept.update(columns[4]))
+    trainer = object.__new__(DSDRTrainer)
+    trainer.options = DSDROptions()
+    rows = {"acc": [1.0], "problem": ["id"], "uid": ["p_0_0"], EMBEDDING: [np.ones(8)], FORMULAS: [np.ones(3)]}
+    trainer._dump_generations(["in"], ["out"], ["7"], [1.0], rows, "folder")
+    assert {"acc": [1.0], "problem": ["id"], "weight": [1.0]}.items() <= kept.items()
+    assert not {EMBEDDING, FORMULAS} & kept.keys()
+
+
+def test_a_sample_says_whose_it_is():
+    """The id that evaluation gives the same problem, from what verl hands to the reward manager."""
+
+    class Client:
+        async def score(self, response, truth):
+            return RolloutScore("correct", 1.0, np.ones(2, np.float32), np.array([5]), 0.1)
+
+    row = to_row(Item("What is 3 + 4?", "7"), "set", "test", 0)
+    manager = SimpleNamespace(
+        client=Client(), tokenizer=SimpleNamespace(decode=lambda ids, skip_special_tokens: "7"),
+        max_response_length=8, overlong_penalty=lambda length: 0.0,
+    )  # fmt: skip
+    named = []
+    for extra in (row["extra_info"], {"index": 3}):
+        fields = {
+            "reward_model": row["reward_model"], "data_source": "set", "extra_info": extra, "raw_prompt": row["prompt"],
+        }  # fmt: skip
+        data = DataProto.from_dict(
+            {"responses": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 6, dtype=torch.long)},
+            non_tensors={name: np.array([value]) for name, value in fields.items()},
+        )
+        result = asyncio.run(DSDRRewardManager.run_single(manager, data))
+        named.append((result["reward_extra_info"]["data_source"], result["reward_extra_info"]["problem"]))
+    assert named[0] == ("set", row["extra_info"]["id"])
+    prompt = json.dumps(row["prompt"], ensure_ascii=False)
+    assert named[1] == ("set", Item(prompt, "7").id), "without an id and a question, the prompt stands for it"

@@ -1,0 +1,52 @@
+"""How far an evaluation is: a bar on a terminal, elsewhere a line a tenth."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@contextlib.contextmanager
+def shown(console: Console, what: str, total: int, unit: str = "samples") -> Iterator[Callable[[list[dict]], None]]:
+    """Yields what to call with every batch of rows that is done.
+
+    Args:
+        what: is being done.
+        total: rows.
+    """
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    counts: Counter[str] = Counter()
+    start = time.monotonic()
+    done, tenth = 0, 0
+
+    def advance(rows: list[dict]) -> None:
+        nonlocal done, tenth
+        done += len(rows)
+        counts.update(row["verdict"] for row in rows)
+        counts["tokens"] += sum(row["tokens"] for row in rows)
+        figures = (
+            f"correct {counts['correct'] / done:.1%}  {counts['tokens'] / (time.monotonic() - start):.0f} tokens/s"
+        )
+        bar.update(task, advance=len(rows), description=figures)
+        if not console.is_terminal and 10 * done // total > tenth:
+            tenth = 10 * done // total
+            console.print(f"{what}: {done} of {total} {unit}  {figures}", soft_wrap=True)
+
+    with bar:
+        task = bar.add_task("", total=total)
+        yield advance
