@@ -50,7 +50,7 @@ def server(tmp_path_factory):
         *("--model", str(prepare(SMOLLM2)), "--served-model-name", "smol", "--host", "127.0.0.1", "--port", str(port)),
         *("--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "4"),
         *("--kv-cache-memory-bytes", str(2**29)),
-        *("--structured-outputs-config", '{"disable_any_whitespace": true}'),
+        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
         entry="vllm.entrypoints.openai.api_server",
         env=env,
     )  # fmt: skip
