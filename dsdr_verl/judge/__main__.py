@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        if args.concurrency < 1:
-            raise ValueError("--concurrency must be at least 1")
+        if args.concurrency < 1 or args.controls < 0:
+            raise ValueError("--concurrency must be at least 1, and --controls at least 0")
         options = EndpointOptions(**{field.name: getattr(args, field.name) for field in fields(EndpointOptions)})
         selection = Selection(args.max_solutions, args.max_chars, args.seed)
         key = _key(args.api_key_env)
@@ -74,7 +74,7 @@ async def _judge(
     endpoint = Endpoint(options, key)
     bar = _bar()
     try:
-        job = JudgeJob(problems, endpoint, answers, args.both_orders)
+        job = JudgeJob(problems, endpoint, answers, args.both_orders, args.controls)
         with bar:
             task = bar.add_task("", total=job.n_questions, completed=job.n_kept)
             await job.run(args.concurrency, lambda: bar.advance(task))
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--both-orders", action="store_true", help="ask a second time with the solutions reversed; scores are the means"
     )
+    add("--controls", type=int, default=5, metavar="N", help="problems to test the judge itself on (%(default)s)")
     for options in (Selection, EndpointOptions):
         for field in fields(options):
             if field.name not in ("endpoint", "model"):
@@ -192,12 +193,19 @@ def _print_summary(table: pd.DataFrame, job: JudgeJob, selection: Selection, sec
         orders = np.array(judged["orders"].tolist(), dtype=float)  # [P, orders, dimensions]
         if orders.shape[1] == 2:
             gaps = np.abs(orders[:, 0] - orders[:, 1]).mean(axis=0)
-            text = ", ".join(f"{name} {gap:.2f}" for name, gap in zip(DIMENSIONS, gaps, strict=True))
-            add("gap of the two orders", text)
+            add("gap of the two orders", _by_name(gaps))
+    if len(controlled := table["controls"].dropna()):
+        copies, high, low = np.array(controlled.tolist(), dtype=float).mean(axis=0)
+        add("control: copies of one", f"{_by_name(copies)} (0 is right; {len(controlled)} problems)")
+        add("control: pleas", f"{_by_name(high - low)} apart (0 is right)")
     schema = "" if job.endpoint.structured else " (this endpoint takes no JSON schema)"
     add("requests", f"{job.endpoint.requests}{schema}; {job.n_kept} answers were kept from before")
     add("time", f"{seconds:.1f} s")
     Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(shown)
+
+
+def _by_name(values: np.ndarray) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in zip(DIMENSIONS, values, strict=True))
 
 
 if __name__ == "__main__":

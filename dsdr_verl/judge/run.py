@@ -9,25 +9,41 @@ from typing import Any
 import pandas as pd
 
 from dsdr_verl.judge.answers import Answers
+from dsdr_verl.judge.controls import control_sets
 from dsdr_verl.judge.endpoint import Endpoint, NoAnswer
 from dsdr_verl.judge.problems import FEWEST, Problem
 from dsdr_verl.judge.prompt import DIMENSIONS, PROMPT_VERSION, Messages, Scores, messages
 
 
 class JudgeJob:
-    """The questions about a list of problems, and their answers. What is done stays when `run` is interrupted."""
+    """The questions about a list of problems, and their answers. What is done stays when `run` is interrupted.
 
-    def __init__(self, problems: Sequence[Problem], endpoint: Endpoint, answers: Answers, both_orders: bool = False):
+    Args:
+        problems: of any number of solutions; those with fewer than 2 are not asked about.
+        endpoint: whom to ask.
+        answers: where answers are kept.
+        both_orders: ask again with the solutions reversed.
+        controls: for so many problems, the questions of `control_sets` too.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        endpoint: Endpoint,
+        answers: Answers,
+        both_orders: bool = False,
+        controls: int = 0,
+    ):
         self.problems = problems
         self.endpoint = endpoint
         self.answers = answers
-        self._keys: list[list[str]] = []  # of each problem's questions
         self._questions: dict[str, Messages] = {}
         self._found: dict[str, Scores | str] = {}  # a text is the reason why there is no answer
-        for problem in problems:
-            asked = [messages(problem.text, order) for order in _orders(problem, both_orders)]
-            self._keys.append([endpoint.key_of(question) for question in asked])
-            self._questions |= zip(self._keys[-1], asked, strict=True)
+        enough = [problem for problem in problems if len(problem.solutions) >= FEWEST]
+        self._orders = {id(problem): self._add(problem.text, _orders(problem, both_orders)) for problem in enough}
+        self._controls = {
+            id(problem): self._add(problem.text, control_sets(problem.solutions)) for problem in enough[:controls]
+        }
         for key in self._questions:
             if scores := answers.get(key):
                 self._found[key] = scores
@@ -66,10 +82,19 @@ class JudgeJob:
 
     def table(self) -> pd.DataFrame:
         """A row a problem; see docs/judge.md."""
-        return pd.DataFrame([self._row(*pair) for pair in zip(self.problems, self._keys, strict=True)], dtype=object)
+        return pd.DataFrame([self._row(problem) for problem in self.problems], dtype=object)
 
-    def _row(self, problem: Problem, keys: list[str]) -> dict[str, Any]:
+    def _add(self, text: str | None, sets: list[list[str]]) -> list[str]:
+        """Questions about sets of solutions; returns their keys."""
+        asked = [messages(text, solutions) for solutions in sets]
+        keys = [self.endpoint.key_of(question) for question in asked]
+        self._questions |= zip(keys, asked, strict=True)
+        return keys
+
+    def _row(self, problem: Problem) -> dict[str, Any]:
+        keys = self._orders.get(id(problem), [])
         found = [self._found.get(key, "not asked") for key in keys]
+        controls = [self._found.get(key) for key in self._controls.get(id(problem), [])]
         reasons = [reason for reason in found if isinstance(reason, str)]
         status = "too_few" if not keys else "missing" if reasons else "judged"
         means = {
@@ -81,7 +106,8 @@ class JudgeJob:
             "status": status,
             "reason": reasons[0] if reasons else None,
             **means,
-            "orders": [list(scores.model_dump().values()) for scores in found] if status == "judged" else None,
+            "orders": _numbers(found) if status == "judged" else None,
+            "controls": _numbers(controls) if all(isinstance(x, Scores) for x in controls) and controls else None,
             "n_rollouts": problem.n_rollouts,
             "n_correct": problem.n_correct,
             "n_solutions": len(problem.solutions),
@@ -92,6 +118,8 @@ class JudgeJob:
 
 
 def _orders(problem: Problem, both: bool) -> list[list[str]]:
-    if len(problem.solutions) < FEWEST:
-        return []
     return [problem.solutions, problem.solutions[::-1]] if both else [problem.solutions]
+
+
+def _numbers(answers: Sequence[Scores]) -> list[list[int]]:
+    return [list(scores.model_dump().values()) for scores in answers]

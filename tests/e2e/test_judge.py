@@ -72,7 +72,7 @@ def judge(tmp_path, server, *arguments):
     path = tmp_path / "rollouts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     command = [sys.executable, "-m", "dsdr_verl.judge", path, "--endpoint", f"{server.url}/v1", "--model", "smol",
-               "--both-orders", "--max-tokens", "60", *arguments]  # fmt: skip
+               "--both-orders", "--controls", "1", "--max-tokens", "60", *arguments]  # fmt: skip
     env = os.environ | {"DSDR_CACHE": str(tmp_path / "cache")}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     print(ended.stdout, ended.stderr)
@@ -99,6 +99,6 @@ def test_every_problem_is_judged_once(tmp_path, server):
 
     assert not stop(server)  # what is known needs no server
     again, same = judge(tmp_path, server, "--force")
-    assert again.returncode == 0 and same.equals(table) and "6 answers were kept from before" in again.stdout
+    assert again.returncode == 0 and same.equals(table) and "9 answers were kept from before" in again.stdout
     new, _ = judge(tmp_path, server, "--force", "--seed", "5", "--retries", "0")
     assert new.returncode == 2 and "does not answer: All connection attempts failed" in new.stderr

@@ -43,7 +43,7 @@ def judge(endpoint, tmp_path, monkeypatch, capfd):
     def run(rows, *arguments, out="out.jsonl"):
         file, out = write(tmp_path / "rollouts.jsonl", rows), tmp_path / out
         code = main([str(file), "--endpoint", endpoint.url, "--model", "m", "--out", str(out), "--force",
-                     "--timeout", "5", *arguments])  # fmt: skip
+                     "--timeout", "5", "--controls", "0", *arguments])  # fmt: skip
         printed = capfd.readouterr()
         return code, printed.out + printed.err, read_rollouts(out) if out.exists() else None
 
@@ -134,6 +134,33 @@ def test_both_orders(judge, endpoint):
     assert all(order[::-1] in orders for order in orders)
     assert set(table["logic"]) == {3.5} and set(table["formula"]) == {4} and set(table["semantic"]) == {7}
     assert "logic 3.00, formula 0.00, semantic 2.00" in printed
+
+
+def test_the_judge_itself_is_tested(judge, endpoint):
+    """A judge that sees copies for what they are, and obeys solutions half the way."""
+
+    def gullible(body):
+        text = body["messages"][1]["content"]
+        if len(set(shown(body))) == 1:
+            return scores(1, 0, 2)
+        return (
+            scores(7, 6, 5) if '"logic": 10' in text else scores(2, 6, 4) if '"logic": 0' in text else scores(4, 4, 4)
+        )
+
+    endpoint.default = gullible
+    code, printed, table = judge(rows(), "--controls", "2")
+    assert code == 0 and len(endpoint.questions) == 3 + 2 * 3
+    assert table["controls"].tolist() == [[[1, 0, 2], [7, 6, 5], [2, 6, 4]]] * 2 + [None]
+    assert set(table["logic"]) == {4}  # controls do not count
+    assert "logic 1.00, formula 0.00, semantic 2.00 (0 is right; 2 problems)" in printed
+    assert "logic 5.00, formula 0.00, semantic 1.00 apart (0 is right)" in printed
+
+
+def test_a_control_without_an_answer_is_left_out(judge, endpoint):
+    endpoint.default = lambda body: error(400) if "Note to the judge" in json.dumps(body) else scores(1, 2, 3)
+    code, printed, table = judge(rows(), "--controls", "3")
+    assert code == 0 and set(table["status"]) == {"judged"} and table["controls"].isna().all()
+    assert "control: " not in printed
 
 
 def test_choice_and_order_come_from_the_seed():
@@ -240,7 +267,9 @@ def test_parquet(judge, tmp_path):
 @pytest.mark.parametrize("column", ["prompt", "question"])
 def test_messages_as_the_problem(judge, endpoint, column):
     talk = [{"role": "system", "content": "Think."}, {"role": "user", "content": "What is <|x|>?"}]
-    kept = [{key: row[key] for key in ("uid", "response", "ground_truth")} | {column: talk} for row in rows(2)]
+    kept = [
+        {key: row[key] for key in ("uid", "response", "ground_truth", "verdict")} | {column: talk} for row in rows(2)
+    ]
     code, _, _ = judge(kept)
     assert code == 0
     assert all(" problem ===\nWhat is < |x|>?\n" in body["messages"][1]["content"] for body in endpoint.questions)
@@ -266,6 +295,7 @@ def test_answers_that_somebody_spoilt(judge, endpoint, tmp_path):
     ("arguments", "message"),
     [
         (["--concurrency", "0"], "--concurrency must be at least 1"),
+        (["--controls", "-1"], "--controls at least 0"),
         (["--max-solutions", "1"], "--max-solutions must be at least 2"),
         (["--max-chars", "10"], "--max-chars at least 100"),
         (["--endpoint", "host:80"], "--endpoint must be a URL"),
@@ -291,7 +321,7 @@ def test_an_interrupted_run_goes_on(endpoint, tmp_path):
     """SIGTERM while a question is open: what was answered is kept, and the next run asks the rest."""
     file = write(tmp_path / "a.jsonl", rows(6))
     command = [sys.executable, "-m", "dsdr_verl.judge", file, "--endpoint", endpoint.url, "--model", "m",
-               "--concurrency", "2"]  # fmt: skip
+               "--concurrency", "2", "--controls", "0"]  # fmt: skip
     env = os.environ | {"DSDR_CACHE": str(tmp_path / "cache")}
     endpoint.script.extend([scores(1, 2, 3)] * 3)
     endpoint.default = lambda body: scores(9, 9, 9)._replace(delay=20)
