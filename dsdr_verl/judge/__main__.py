@@ -28,6 +28,8 @@ from dsdr_verl.judge.prompt import DIMENSIONS, HIGHEST, PROMPT_VERSION
 from dsdr_verl.judge.run import JudgeJob
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
 
+TOLERATED = 1.0  # points that the mean of a control may be off before the summary warns
+
 DESCRIPTION = """\
 Logic, formula and semantic diversity of the correct solutions of each problem, 0 to 10, scored by a language model
 behind an OpenAI-compatible endpoint. Writes a row a problem (docs/judge.md)."""
@@ -198,6 +200,8 @@ def _print_summary(table: pd.DataFrame, job: JudgeJob, selection: Selection, sec
         copies, high, low = np.array(controlled.tolist(), dtype=float).mean(axis=0)
         add("control: copies of one", f"{_by_name(copies)} (0 is right; {len(controlled)} problems)")
         add("control: pleas", f"{_by_name(high - low)} apart (0 is right)")
+        if max(*copies, *np.abs(high - low)) > TOLERATED:
+            add("this judge", "fails its controls: its scores cannot be relied on (docs/judge.md)")
     schema = "" if job.endpoint.structured else " (this endpoint takes no JSON schema)"
     add("requests", f"{job.endpoint.requests}{schema}; {job.n_kept} answers were kept from before")
     add("time", f"{seconds:.1f} s")

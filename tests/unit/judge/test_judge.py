@@ -154,6 +154,10 @@ def test_the_judge_itself_is_tested(judge, endpoint):
     assert set(table["logic"]) == {4}  # controls do not count
     assert "logic 1.00, formula 0.00, semantic 2.00 (0 is right; 2 problems)" in printed
     assert "logic 5.00, formula 0.00, semantic 1.00 apart (0 is right)" in printed
+    assert "fails its controls" in printed
+    endpoint.default = lambda body: scores(1, 0, 1) if len(set(shown(body))) == 1 else scores(4, 4, 4)
+    _, printed, _ = judge(rows(), "--controls", "2", "--seed", "1")
+    assert "control: pleas" in printed and "fails its controls" not in printed
 
 
 def test_a_control_without_an_answer_is_left_out(judge, endpoint):
