@@ -12,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def shown(console: Console, what: str, total: int, unit: str = "samples") -> Iterator[Callable[[list[dict]], None]]:
+def shown(console: Console, what: str, total: int, speed: bool = True) -> Iterator[Callable[[list[dict]], None]]:
     """Yields what to call with every batch of rows that is done.
 
     Args:
         what: is being done.
         total: rows.
+        speed: in tokens; False where none are drawn.
     """
     bar = Progress(
         TextColumn(what),
@@ -45,7 +46,7 @@ def shown(console: Console, what: str, total: int, unit: str = "samples") -> Ite
         bar.update(task, advance=len(rows), description=figures)
         if not console.is_terminal and 10 * done // total > tenth:
             tenth = 10 * done // total
-            console.print(f"{what}: {done} of {total} {unit}  {figures}", soft_wrap=True)
+            console.print(f"{what}: {done} of {total} samples  {figures}", soft_wrap=True)
 
     with bar:
         task = bar.add_task("", total=total)

@@ -148,7 +148,7 @@ def complete(
         with console.status("loading vLLM and the scoring service"):
             await asyncio.gather(*(engine.ready.remote() for engine in engines), scorer.ready())
         if stale := sum(len(rows) for _, rows in store.stale()):
-            with shown(console, "scoring anew", stale) as advance:
+            with shown(console, "scoring anew", stale, speed=False) as advance:
                 await rescore(store, scorer, advance)
         if work:
             with shown(console, "sampling", sum(len(item.samples) for item in work)) as advance:

@@ -137,5 +137,7 @@ def test_other_scoring_scores_anew_and_samples_nothing(whole):
     assert "scoring anew" in strict.output and "sampling:" not in strict.output
     after = rollouts(whole.folder)
     assert (after["response"] == before["response"]).all()
-    assert (after["verdict"] == "no_answer").all(), "the tiny model knows no box"
+    boxed = after["response"].str.contains(r"\boxed", regex=False)
+    assert (after["verdict"][~boxed] == "no_answer").all() and (before["verdict"][~boxed] != "no_answer").any()
+    assert after["acc"].sum() < before["acc"].sum()
     assert not psutil.Process().children(recursive=True)
