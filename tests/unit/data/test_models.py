@@ -38,12 +38,12 @@ def test_tiny_is_right_sometimes(tiny, tokenizer):
 
 
 def test_tiny_suits_vllm_and_is_small():
-    config = AutoConfig.from_pretrained(models.TINY_FOLDER)
+    config = AutoConfig.from_pretrained(models.COMMITTED[models.TINY])
     assert config.head_dim in (32, 64) and config.max_position_embeddings >= 256
     assert config.architectures == ["LlamaForCausalLM"] and config.rope_parameters["rope_type"] == "default"
-    weights = load_file(models.TINY_FOLDER / "model.safetensors")
+    weights = load_file(models.COMMITTED[models.TINY] / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float16} and "lm_head.weight" in weights
-    assert sum(p.stat().st_size for p in models.TINY_FOLDER.iterdir()) < 5e6
+    assert sum(p.stat().st_size for p in models.COMMITTED[models.TINY].iterdir()) < 5e6
 
 
 def _check_special_tokens(folder):
