@@ -70,10 +70,11 @@ def jobs_of(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Job]:
     for grid in sweep.grids:
         own = _by_key(grid)
         named = [*own, *(key for key, override in added.items() if override.is_sweep_override() and key not in own)]
-        for choice in product(*(_values(key, override) for key, override in (shared | own | added).items())):
-            values = dict(choice)
-            name = "-".join(_label(key, values[key]) for key in named)
-            job = Job(name, tuple(f"{key}={value}" for key, value in choice), sweep.folder / name)
+        by_key = shared | own | added
+        for chosen in product(*(_choices(override) for override in by_key.values())):
+            texts = dict(zip(by_key, chosen, strict=True))
+            name = "-".join(_label(texts[key]) for key in named)
+            job = Job(name, chosen, sweep.folder / name)
             if jobs.setdefault(name, job) != job:
                 raise ValueError(f"two different runs would be {name}: let what they differ in stand in their grids")
     return list(jobs.values())
@@ -102,16 +103,18 @@ def _by_key(overrides: Sequence[str]) -> dict[str, Override]:
     return by_key
 
 
-def _values(key: str, override: Override) -> list[tuple[str, str]]:
+def _choices(override: Override) -> list[str]:
     if not override.is_sweep_override():
-        return [(key, override.get_value_element_as_str())]
+        return [str(override.input_line)]
+    key = override.get_key_element()
     if not override.is_discrete_sweep():
         raise ValueError(f"{override.input_line}: list the values, as in {key}=1,2,3 or {key}=range(1,4)")
-    return [(key, value) for value in override.sweep_string_iterator()]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _label(key: str, value: str) -> str:
+def _label(override: str) -> str:
     """`dsdr` of `+algorithm=dsdr`, `lambda_d0.01` of `algorithm.dsdr.lambda_d=0.01`."""
+    key, _, value = override.partition("=")
     key = key.lstrip("+~").split("@")[0]
     group = (files("dsdr_verl.conf") / key).is_dir()
     return re.sub(r"[^\w.]+", "_", ("" if group else key.rsplit(".", 1)[-1]) + value)

@@ -78,8 +78,8 @@ def test_grids_are_not_multiplied_with_each_other():
 
 
 def test_a_value_may_hold_commas_and_quotes():
-    (job,) = jobs_of(sweep(grids=[["+algorithm=dsdr"]]), ["trainer.logger=[tensorboard,wandb]", "run='a b'"])
-    assert job.overrides[1:] == ("trainer.logger=[tensorboard,wandb]", "run='a b'") and job.name == "dsdr"
+    (job,) = jobs_of(sweep(grids=[["+algorithm=dsdr"]]), ["trainer.logger=[tensorboard,wandb]", "run='a b'", "~task"])
+    assert job.overrides[1:] == ("trainer.logger=[tensorboard,wandb]", "run='a b'", "~task") and job.name == "dsdr"
 
 
 @pytest.mark.parametrize(
