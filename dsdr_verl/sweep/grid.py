@@ -59,24 +59,29 @@ def jobs_of(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Job]:
     """The runs of a sweep in order: grid by grid, the last override of each fastest.
 
     Args:
-        overrides: for every run; they win over the file's, so that `seed=1` takes one seed of five. A run's name stays
-            the same.
+        overrides: of a key that a grid sets: which of its values to take; of any other: for every run, whatever
+            `common` says. So `seed=1` takes one seed of five, and its runs are the same as in the whole sweep.
 
     Raises:
-        ValueError: an override that cannot be read, `run_dir` among them, or two runs that would have one name.
+        ValueError: an override that cannot be read, `run_dir` among them; no run is left; or two runs would have one
+            name.
     """
     jobs: dict[str, Job] = {}
     shared, added = _by_key(sweep.common), _by_key(overrides)
     for grid in sweep.grids:
         own = _by_key(grid)
         named = [*own, *(key for key, override in added.items() if override.is_sweep_override() and key not in own)]
-        by_key = shared | own | added
-        for chosen in product(*(_choices(override) for override in by_key.values())):
-            texts = dict(zip(by_key, chosen, strict=True))
+        choices = {key: _choices(override) for key, override in (shared | added | own).items()}
+        for key in own.keys() & added.keys():
+            choices[key] = [text for text in choices[key] if text in _choices(added[key])]
+        for chosen in product(*choices.values()):
+            texts = dict(zip(choices, chosen, strict=True))
             name = "-".join(_label(texts[key]) for key in named)
             job = Job(name, chosen, sweep.folder / name)
             if jobs.setdefault(name, job) != job:
                 raise ValueError(f"two different runs would be {name}: let what they differ in stand in their grids")
+    if not jobs:
+        raise ValueError(f"no grid has a run with all of {' '.join(overrides)}: take values that the file lists")
     return list(jobs.values())
 
 

@@ -65,10 +65,16 @@ def test_runs_of_a_grid_in_order():
     assert jobs[4].folder == Path("out/dsdr-seed2")
 
 
-def test_overrides_win_and_names_stay():
-    (job,) = jobs_of(sweep(), ["+algorithm=dsdr", "seed=2", "algorithm.dsdr.tau=1"])
-    assert job.name == "dsdr-seed2" and "algorithm.dsdr.tau=1" in job.overrides
-    swept = jobs_of(sweep(), ["seed=1", "+algorithm=dsdr", "algorithm.dsdr.tau=1,10"])
+def test_overrides_pick_among_the_values_of_a_grid_and_win_over_common():
+    some = sweep(common=["trainer.test_freq=5"], grids=[["+algorithm=base", "seed=1"], *sweep().grids])
+    (job,) = jobs_of(some, ["+algorithm=dsdr", "seed=2", "trainer.test_freq=7"])
+    assert job.name == "dsdr-seed2" and job.overrides == ("trainer.test_freq=7", "+algorithm=dsdr", "seed=2")
+    assert [job.name for job in jobs_of(some, ["+algorithm=base,dsdr", "seed=3,1"])] == [
+        "base-seed1",
+        "dsdr-seed1",
+        "dsdr-seed3",
+    ]
+    swept = jobs_of(some, ["seed=1", "+algorithm=dsdr", "algorithm.dsdr.tau=1,10"])
     assert [job.name for job in swept] == ["dsdr-seed1-tau1", "dsdr-seed1-tau10"]
 
 
@@ -79,7 +85,7 @@ def test_grids_are_not_multiplied_with_each_other():
 
 def test_a_value_may_hold_commas_and_quotes():
     (job,) = jobs_of(sweep(grids=[["+algorithm=dsdr"]]), ["trainer.logger=[tensorboard,wandb]", "run='a b'", "~task"])
-    assert job.overrides[1:] == ("trainer.logger=[tensorboard,wandb]", "run='a b'", "~task") and job.name == "dsdr"
+    assert job.overrides[:-1] == ("trainer.logger=[tensorboard,wandb]", "run='a b'", "~task") and job.name == "dsdr"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,7 @@ def test_a_value_may_hold_commas_and_quotes():
         (["seed=interval(0,1)"], [], r"seed=interval.*list the values"),
         (["seed=(1"], [], "seed"),
         (["seed=1,2"], ["run_dir=x"], "run_dir is the sweep's to set"),
+        (["seed=1,2"], ["seed=3"], "no grid has a run with all of seed=3"),
         (["data.path='a/b','a_b'"], [], "two different runs would be"),
     ],
 )
@@ -128,7 +135,7 @@ def test_the_recipes_are_the_papers():
     assert names["sensitivity"] == [f"{option}{value}" for option, some in values.items() for value in some]
     arms = {name.split("-")[-1] for name in names["study"]}
     assert arms == {"base", "grpo", "dapo", "dsdr", "dsdr_wo_gd", "dsdr_wo_gc", "dsdr_uniform", "diver_style"}
-    assert len(names["study"]) == 1 + 7 * 5
+    assert len(names["study"]) == 1 + 7 * 5 and "seed5-dsdr" in names["study"]
 
 
 def test_what_cannot_be_composed_is_told_before_anything_starts(tmp_path, capsys):
