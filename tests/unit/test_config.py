@@ -55,6 +55,14 @@ def test_one_seed_for_all_that_is_drawn():
     assert (c.data.seed, rollout.seed, actor.data_loader_seed) == (7, 7, 7)
 
 
+def test_the_study_fits_its_model_and_keeps_what_is_evaluated():
+    c = config("+algorithm=dsdr", "profile=study")
+    assert (c.actor_rollout_ref.model.path, c.data.task) == ("tiny_countdown", "tiny_countdown")
+    assert c.data.max_prompt_length + c.data.max_response_length <= c.actor_rollout_ref.rollout.max_model_len
+    assert "hf_model" in c.actor_rollout_ref.actor.checkpoint.save_contents
+    assert c.trainer.total_training_steps % c.trainer.save_freq == 0, "the last step is saved"
+
+
 def test_overrides_win_over_every_file():
     c = config("+algorithm=dsdr", "profile=tiny", "algorithm.dsdr.tau=1", "actor_rollout_ref.rollout.n=16")
     assert c.algorithm.dsdr.tau == 1 and c.actor_rollout_ref.rollout.n == 16
