@@ -106,4 +106,7 @@ def summarise(console, run_dir: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    if {"-m", "--multirun"} & set(sys.argv[1:]):  # Hydra would run all of them in this process
+        print("Ray and vLLM start once a process: for several runs use python -m dsdr_verl.sweep", file=sys.stderr)
+        sys.exit(2)
     main()

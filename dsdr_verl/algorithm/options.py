@@ -8,7 +8,11 @@ from typing import Any
 
 CONFIG_KEY = "algorithm.dsdr"
 
-CHOICES = {"reference_set": ("all", "correct"), "local_estimator": ("sampled", "full")}
+CHOICES = {
+    "score": ("combined", "semantic", "formula"),
+    "reference_set": ("all", "correct"),
+    "local_estimator": ("sampled", "full"),
+}
 
 # What each number must satisfy besides being finite.
 _RANGES = {
@@ -42,6 +46,10 @@ class DSDROptions:
     # ε of Eq. 2, added to the std of a group's rewards. The paper gives no value; 1e-6 is verl's. It matters: an
     # all-correct group's std is about λ_d · std(d), some 1e-5 to 1e-4, so an ε of that size damps the global term.
     std_eps: float = 1e-6
+
+    # What d is in Eqs. 10-11: "combined" of Eq. 9 (the paper's), or one of its halves, D_emb ("semantic") or D_eq
+    # ("formula", as in DIVER, arXiv 2509.26209).
+    score: str = "combined"
 
     # Against whom Eq. 6 compares a rollout: "all" others of its group (the paper's), or the "correct" others only.
     reference_set: str = "all"

@@ -41,7 +41,7 @@ def score_groups(
         embedding_BD: float [B, D].
         row_F, formula_F: int64 [F], the rollout and the formula id of every (rollout, formula) pair.
         group_B: int64 [B], as from `group_index`.
-        options: λ_d, τ, σ_d and the reference set.
+        options: λ_d, τ, σ_d, what d is, and the reference set.
 
     Raises:
         ValueError: lengths that differ, an embedding of a valid rollout that is not finite, `row_F` outside the batch.
@@ -56,7 +56,12 @@ def score_groups(
     correct_B = correct_B.bool() & valid_B
     semantic_B = semantic_diversity(embedding_BD, group_B, valid_B, correct_B, options.reference_set)
     formula_B = formula_diversity(row_F, formula_F, group_B, valid_B)
-    d_bar_B = clipped(combined_diversity(semantic_B, formula_B), options.sigma_d)
+    d_B = {
+        "combined": combined_diversity(semantic_B, formula_B),
+        "semantic": semantic_B,
+        "formula": formula_B,
+    }[options.score]
+    d_bar_B = clipped(d_B, options.sigma_d)
     return GroupScores(
         semantic=semantic_B,
         formula=formula_B,

@@ -10,7 +10,7 @@ from dsdr_verl.scoring.options import ScoringOptions
 
 def chosen(config: DictConfig) -> Problems:
     if get(config, "algorithm_name") is None:
-        others = "grpo, dapo, dsdr_wo_gd, dsdr_wo_gc, dsdr_uniform"
+        others = "grpo, dapo, dsdr_wo_gd, dsdr_wo_gc, dsdr_uniform, diver_style, base"
         yield f"algorithm_name is null: no algorithm is chosen; add +algorithm=dsdr (or {others})"
 
 

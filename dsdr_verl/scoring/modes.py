@@ -7,7 +7,7 @@ and associativity of + and ×, a − b = a + (−b), a / b = a · (1/b), −(a +
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -66,8 +66,16 @@ def modes(numbers: Sequence[int], target: int, operators: str = OPERATORS) -> fr
 
 def mode_counts(numbers: Sequence[int], operators: str = OPERATORS) -> Counter[int]:
     """Every whole target >= 1 that the numbers reach, with how many modes; arguments and errors as of `modes`."""
-    values = {form.text: form.value for form in _forms(_checked(numbers, operators), operators)}.values()
-    return Counter(int(value) for value in values if value >= 1 and value.denominator == 1)
+    return Counter({target: len(found) for target, found in modes_by_target(numbers, operators).items()})
+
+
+def modes_by_target(numbers: Sequence[int], operators: str = OPERATORS) -> dict[int, frozenset[str]]:
+    """Every whole target >= 1 that the numbers reach, with its modes; arguments and errors as of `modes`."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for form in _forms(_checked(numbers, operators), operators):
+        if form.value >= 1 and form.value.denominator == 1:
+            found[int(form.value)].add(form.text)
+    return {target: frozenset(texts) for target, texts in found.items()}
 
 
 def _checked(numbers: Sequence[int], operators: str) -> tuple[int, ...]:

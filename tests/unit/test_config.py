@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-ALGORITHMS = ("grpo", "dapo", "dsdr", "dsdr_wo_gd", "dsdr_wo_gc", "dsdr_uniform")
+ALGORITHMS = ("base", "grpo", "dapo", "dsdr", "dsdr_wo_gd", "dsdr_wo_gc", "dsdr_uniform", "diver_style")
 
 
 def config(*overrides: str):
@@ -36,6 +36,7 @@ def test_arms_differ_from_dsdr_in_what_they_ablate_only():
     assert terms("dsdr_wo_gd") == (0.0, 0.001, 0.0)
     assert terms("dsdr_wo_gc") == (0.001, 0.0, 5.0)
     assert terms("dsdr_uniform") == (0.001, 0.001, 0.0)
+    assert terms("diver_style")[:2] == (0.1, 0.0) and config("+algorithm=diver_style").algorithm.dsdr.score == "formula"
     assert terms("grpo")[:2] == terms("dapo")[:2] == (0.0, 0.0)
 
 
@@ -46,6 +47,20 @@ def test_options_in_yaml_are_the_defaults_in_code():
     c = config("+algorithm=dsdr")
     assert DSDROptions.from_mapping(OmegaConf.to_container(c.algorithm.dsdr)) == DSDROptions()
     assert ScoringOptions.from_mapping(OmegaConf.to_container(c.scoring)) == ScoringOptions()
+
+
+def test_one_seed_for_all_that_is_drawn():
+    c = config("+algorithm=grpo", "seed=7")
+    actor, rollout = c.actor_rollout_ref.actor, c.actor_rollout_ref.rollout
+    assert (c.data.seed, rollout.seed, actor.data_loader_seed) == (7, 7, 7)
+
+
+def test_the_study_fits_its_model_and_keeps_what_is_evaluated():
+    c = config("+algorithm=dsdr", "profile=study")
+    assert (c.actor_rollout_ref.model.path, c.data.task) == ("tiny_countdown", "tiny_countdown")
+    assert c.data.max_prompt_length + c.data.max_response_length <= c.actor_rollout_ref.rollout.max_model_len
+    assert "hf_model" in c.actor_rollout_ref.actor.checkpoint.save_contents
+    assert c.trainer.total_training_steps % c.trainer.save_freq == 0, "the last step is saved"
 
 
 def test_overrides_win_over_every_file():

@@ -40,6 +40,7 @@ def test_bad_numbers_name_the_key_and_the_fix(field, bad):
         ("sigma_d", 1.5),
         ("std_eps", 0),
         ("local_ratio_clip", 1),
+        ("score", "both"),
         ("reference_set", "wrong"),
         ("reference_set", None),
         ("local_estimator", True),

@@ -18,7 +18,12 @@ KEYS = {
     *(f"dsdr/coupling/{name}" for name in ("entropy", "effective_rollouts", "largest_weight")),
     *(f"dsdr/groups/{name}" for name in ("all_correct", "mixed", "all_wrong", "count")),
 }
-OPTIONS = [DSDROptions(), DSDROptions(lambda_d=0.1, tau=1, sigma_d=0.4, reference_set="correct")]
+OPTIONS = [
+    DSDROptions(),
+    DSDROptions(lambda_d=0.1, tau=1, sigma_d=0.4, reference_set="correct"),
+    DSDROptions(lambda_d=0.1, score="formula"),
+    DSDROptions(lambda_d=0.1, score="semantic", sigma_d=0.2),
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -29,7 +34,8 @@ def test_scores_against_the_reference(seed, options):
     z = batch.embedding.double().tolist()
     semantic = reference.semantic_diversity(z, group, valid, solved, options.reference_set)
     formula = reference.formula_diversity(batch.formulas, group, valid)
-    d_bar = reference.clipped_diversity(semantic, formula, options.sigma_d)
+    halves = {"combined": (semantic, formula), "semantic": (semantic,) * 2, "formula": (formula,) * 2}[options.score]
+    d_bar = reference.clipped_diversity(*halves, options.sigma_d)
     shaped = reference.shaped_reward(batch.reward.tolist(), d_bar, solved, options.lambda_d)
     expected = {
         "semantic": semantic,

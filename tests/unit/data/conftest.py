@@ -21,7 +21,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(cache: Path) -> Path:
     """The folder of the tiny model."""
-    return models.prepare_tiny(cache)
+    return models.prepare_committed(models.TINY, cache)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,20 @@
 """Countdown problems are deterministic, distinct, disjoint between splits, solvable in enough ways, and verl's rows."""
 
 import dataclasses
+import random
+import re
 
 import pytest
 
 from dsdr_verl.data import tasks
-from dsdr_verl.data.countdown import COUNTDOWN_3, COUNTDOWN_4
-from dsdr_verl.scoring.countdown import judge, read_truth
+from dsdr_verl.data.countdown import COUNTDOWN_3, COUNTDOWN_4, TINY_COUNTDOWN, in_split
+from dsdr_verl.scoring.arithmetic import read, value
+from dsdr_verl.scoring.countdown import judge, mode_of_response, read_truth
 from dsdr_verl.scoring.modes import modes
 from dsdr_verl.scoring.verdict import Verdict
+from recipe.countdown_model.train import show, solved_problems
 
-LEVELS = [COUNTDOWN_3, COUNTDOWN_4]
+LEVELS = [COUNTDOWN_3, COUNTDOWN_4, TINY_COUNTDOWN]
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
@@ -45,10 +49,39 @@ def test_rows(level):
         truth = row["reward_model"]["ground_truth"]
         problem = read_truth(truth)
         question = row["prompt"][0]["content"]
-        assert f"make {problem.target}." in question and all(str(n) in question for n in problem.numbers)
+        assert f"make {problem.target}." in question or question.startswith(f"{problem.target}:")
+        assert all(str(n) in question for n in problem.numbers)
         assert row["data_source"] == f"dsdr/{level.name}" and row["extra_info"]["index"] == i
         for mode in modes(problem.numbers, problem.target):
             assert judge(rf"\boxed{{{mode}}}", truth) is Verdict.correct
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_there_are_as_many_problems_as_the_task_takes(level):
+    assert len(level.problems("train", level.train_size)) == level.train_size
+    assert len(level.problems("val", level.val_size)) == level.val_size
+
+
+def test_the_tiny_models_question_is_short():
+    (row,) = TINY_COUNTDOWN.rows("val", 1)
+    assert re.fullmatch(r"\d+:\d,\d,\d,\d", row["prompt"][0]["content"])
+
+
+def test_what_the_tiny_model_is_taught_is_right_in_every_mode_and_wrong_by_noise():
+    solved = solved_problems()[::97]
+    rng = random.Random(0)
+    for one in solved:
+        question, response = show(one, rng, noise=0.0)
+        target, numbers = question[0]["content"].split(":")
+        assert sorted(map(int, numbers.split(","))) == list(one.problem.numbers) and in_split(
+            one.problem.numbers, "train"
+        )
+        assert int(target) == one.problem.target and judge(response, one.problem.truth) is Verdict.correct
+        assert mode_of_response(response, one.problem.truth) == one.mode
+        steps = [line.split("=") for line in response.splitlines()[:-1]]
+        assert len(steps) == 3 and all(value(read(left)) == int(right) for left, right in steps)
+    wrong = [judge(show(one, rng, noise=1.0)[1], one.problem.truth) for one in solved]
+    assert set(wrong) <= {Verdict.correct, Verdict.incorrect} and wrong.count(Verdict.incorrect) > 0.8 * len(wrong)
 
 
 def test_more_operators_and_modes_can_be_asked_for():

@@ -10,6 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from dsdr_verl.data import models, tasks
+from dsdr_verl.data.countdown import TINY_COUNTDOWN
+from dsdr_verl.scoring.countdown import mode_of_response
+from recipe.from_scratch import describe
 
 
 def test_tiny_is_right_sometimes(tiny, tokenizer):
@@ -37,13 +40,26 @@ def test_tiny_is_right_sometimes(tiny, tokenizer):
     assert len(set(texts)) > 60
 
 
-def test_tiny_suits_vllm_and_is_small():
-    config = AutoConfig.from_pretrained(models.TINY_FOLDER)
+def test_tiny_countdown_is_right_sometimes_and_in_many_ways(cache):
+    torch.manual_seed(0)
+    folder = models.prepare("tiny_countdown", cache)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    problems = TINY_COUNTDOWN.problems("val", 48)
+    questions = [TINY_COUNTDOWN.ask(problem) for problem in problems]
+    keys = [lambda text, truth=problem.truth: mode_of_response(text, truth) for problem in problems]
+    found = describe(model, tokenizer, questions, keys)
+    assert 0.1 < found["right"] < 0.7 and found["mixed"] > 0.4 and found["ended"] > 0.95
+    assert found["distinct_right"] > 0.6 and found["prompt_tokens"] <= 16
+
+
+@pytest.mark.parametrize("name", models.COMMITTED)
+def test_tiny_suits_vllm_and_is_small(name):
+    config = AutoConfig.from_pretrained(models.COMMITTED[name])
     assert config.head_dim in (32, 64) and config.max_position_embeddings >= 256
     assert config.architectures == ["LlamaForCausalLM"] and config.rope_parameters["rope_type"] == "default"
-    weights = load_file(models.TINY_FOLDER / "model.safetensors")
+    weights = load_file(models.COMMITTED[name] / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float16} and "lm_head.weight" in weights
-    assert sum(p.stat().st_size for p in models.TINY_FOLDER.iterdir()) < 5e6
+    assert sum(p.stat().st_size for p in models.COMMITTED[name].iterdir()) < 5e6
 
 
 def _check_special_tokens(folder):
