@@ -15,7 +15,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test unit e2e hosts bench fuzz lint lock clean \
+.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz lint lock clean \
 	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
@@ -41,6 +41,10 @@ demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 13 minutes o
 
 tiny: $(READY) ## the same path with a model of a million parameters, about 2 minutes
 	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr profile=tiny trainer.experiment_name=tiny-$$(date +%Y%m%d-%H%M%S)
+
+study: $(READY) ## seven arms, five seeds on Countdown, and their report; some 3 hours on 2 cores, and goes on if stopped
+	$(BIN)/python -m dsdr_verl.sweep recipe/study/sweep.yaml $(ARGS)
+	$(BIN)/python -m dsdr_verl.report outputs/study/seed*-grpo outputs/study/seed*-d* outputs/study/base --out outputs/study.html
 
 test: $(READY) ## the test suite; `make hosts` has the rest
 	$(BIN)/python -m pytest -m 'not hosts'

@@ -22,6 +22,7 @@ OPTIONS = (
     ("λ_d", "algorithm.dsdr.lambda_d"),
     ("λ_ℓ", "algorithm.dsdr.lambda_l"),
     ("τ", "algorithm.dsdr.tau"),
+    ("d", "algorithm.dsdr.score"),
     ("advantages over std", "algorithm.norm_adv_by_std_in_grpo"),
     ("groups dropped", "trainer.v1.sampler.sampler_kwargs.drop"),
     ("prompts a step", "data.train_batch_size"),
