@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import signal
 import sys
 import time
@@ -140,7 +139,7 @@ def _key(variable: str | None) -> str | None:
     """The key. No message repeats the argument: people paste the key itself."""
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip() if re.fullmatch(r"\w+", variable) else ""
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise ValueError("--api-key-env must name an environment variable that is set; it is not the key itself")
     if not (key.isascii() and key.isprintable()):
