@@ -13,7 +13,6 @@ from pathlib import Path
 from dsdr_verl.data import models
 from dsdr_verl.data.cache import fingerprint, materialise
 
-PREPARED = (models.SMOLLM2, models.TINY)
 MERGED = "merged"  # beside a checkpoint's actor/
 _BLOCK, _BLOCKS = 2**20, 64  # of a file of weights, that are hashed: training moves every tensor
 # The config of a checkpoint may name an attention that is registered by its import.
@@ -50,7 +49,7 @@ def find_model(name: str) -> Model:
         ValueError: it is none of what `model` may be; names the fix.
         FileNotFoundError: the package that carries a prepared model is missing.
     """
-    if name in PREPARED:
+    if name in models.PREPARED:
         folder = models.prepare(name)
         return Model(name, folder, str(folder))
     folder = Path(name).expanduser()
@@ -80,7 +79,7 @@ def _from_hub(name: str) -> Model:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(
             f"model is {name!r}, which is no folder, and the hub did not give it ({reason}); give an existing folder, "
-            f"a hub name, a checkpoint of a run, {' or '.join(PREPARED)}"
+            f"a hub name, a checkpoint of a run, {' or '.join(models.PREPARED)}"
         ) from error
     return Model(name.rpartition("/")[2], folder, name, folder.name)
 
