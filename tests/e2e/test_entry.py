@@ -70,3 +70,8 @@ def test_wheel_carries_the_tree(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
     )  # fmt: skip
     assert shown.returncode == 0 and "overlong_buffer_cfg" in shown.stdout, shown.stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "dsdr_verl.evaluate", "--cfg", "job", "sampling=paper_avg16"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert shown.returncode == 0 and "max_tokens: 4096" in shown.stdout, shown.stderr
