@@ -43,3 +43,10 @@ def local_estimator(config: DictConfig) -> Problems:
     entropy = get(config, switch) or get(config, f"{ACTOR}.entropy_coeff")
     if get(config, key) == "full" and get(config, "algorithm.dsdr.lambda_l") and not entropy:
         yield f"{key} is 'full', which needs the entropy, and {switch} is false; set {switch}=true"
+
+
+def validation_only(config: DictConfig) -> Problems:
+    """verl looks at the one only after it has validated for the other, and else trains."""
+    key, other = "trainer.val_only", "trainer.val_before_train"
+    if get(config, key) and not get(config, other, True):
+        yield f"{key} is true and {other} is false, with which the run would train; set {other}=true"

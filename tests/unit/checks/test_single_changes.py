@@ -32,6 +32,11 @@ WRONG = [
     ({f"{ACTOR}.policy_loss.loss_mode": "vanila"}, "loss_mode is 'vanila'", "did you mean vanilla?"),
     ({"trainer.v1.trainer_mode": "sync"}, "trainer.v1.trainer_mode is 'sync'", "set it to dsdr"),
     ({DROP: "all"}, "sampler_kwargs.drop is 'all'", "no_signal, all_wrong"),
+    (
+        {"trainer.val_only": True, "trainer.val_before_train": False},
+        "the run would train",
+        "set trainer.val_before_train",
+    ),
     ({**FULL, ENTROPY: False}, "algorithm.dsdr.local_estimator is 'full'", f"set {ENTROPY}=true"),
     # numbers
     ({"data.train_batch_size": 0}, "data.train_batch_size is 0", "whole number of at least 1"),
