@@ -63,7 +63,7 @@ def test_wheel_carries_the_tree(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     in_tree = {path.relative_to(REPOSITORY / "conf").as_posix() for path in (REPOSITORY / "conf").rglob("*.yaml")}
     assert in_tree == {n.removeprefix("dsdr_verl/conf/") for n in names if n.endswith(".yaml")}
-    assert "dsdr_verl/data/tiny_model/model.safetensors" in names
+    assert {f"dsdr_verl/data/{name}/model.safetensors" for name in ("tiny_model", "countdown_model")} <= set(names)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     shown = subprocess.run(
         [sys.executable, "-m", "dsdr_verl.main_ppo", "--cfg", "job", "+algorithm=dapo"],
