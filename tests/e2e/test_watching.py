@@ -15,6 +15,7 @@ import requests
 
 from dsdr_verl.watching.board import ROWS, board
 from tests.browser import WHY_NOT, colourful, cut_off, opened
+from tests.e2e.processes import eventually
 from tests.e2e.runs import TINY, Started, log_tail
 
 pytestmark = [
@@ -92,15 +93,23 @@ def empty_panels(prometheus: str) -> dict[str, list[str]]:
     return {title: queries for title, queries in found.items() if queries}
 
 
+def logged_rewards(path: Path) -> set[float]:
+    rows = map(json.loads, path.read_text().splitlines())
+    return {row["metrics"]["critic/score/mean"] for row in rows if row["kind"] == "step"}
+
+
 def see_board(url: str, empty: set[str], folder: Path) -> None:
     """Every panel draws something but those, and says the newest value; nothing of it is cut off."""
+    titles = [panel.title for row in ROWS.values() for panel in row]
     with opened(url, viewport={"width": 1440, "height": 900}) as page:
         panels = page.locator("section")
         page.wait_for_function(
-            "document.querySelectorAll('section span').length >= document.querySelectorAll('section').length"
+            f"""() => {{
+              const panels = [...document.querySelectorAll("section")]
+              return panels.length === {len(titles)} && panels.every((panel) => panel.querySelector("span"))
+            }}"""
         )
-        titles = panels.locator("h3").all_inner_texts()
-        assert titles == [panel.title for row in ROWS.values() for panel in row]
+        assert panels.locator("h3").all_inner_texts() == titles
         assert {titles[i] for i in range(len(titles)) if "no data" in panels.nth(i).inner_text()} == empty
         blank = {title for i, title in enumerate(titles) if colourful(panels.nth(i).screenshot()) < 50}
         assert blank == empty
@@ -120,11 +129,11 @@ def test_every_panel_shows_the_run(run, watcher, tmp_path: Path):
     see_board(f"{prometheus}/user/board.html?minutes=3", expected, tmp_path)
 
     # what Prometheus holds are the numbers that the run has logged
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    logged = {row["step"]: row["metrics"]["critic/score/mean"] for row in rows if row["kind"] == "step"}
     (series,) = ask(prometheus, "ray_dsdr_train_reward", start=started, end=time.time(), step=2)
     assert series["metric"]["run"] == "watched"
-    assert {float(value) for _, value in series["values"]} <= set(logged.values())
+    held = {float(value) for _, value in series["values"]}
+    # which are written by another process, a moment later
+    eventually(lambda: held <= logged_rewards(tmp_path / "metrics.jsonl"), seconds=30)
 
     assert requests.get(f"{prometheus}/user/board.json", timeout=5).json() == board()
     assert "board.json" in requests.get(f"{prometheus}/user/board.html", timeout=5).text
