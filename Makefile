@@ -44,7 +44,7 @@ tiny: $(READY) ## the same path with a model of a million parameters, about 2 mi
 
 study: $(READY) ## seven arms, five seeds on Countdown, and their report; some 3 hours on 2 cores, and goes on if stopped
 	$(BIN)/python -m dsdr_verl.sweep recipe/study/sweep.yaml $(ARGS)
-	$(BIN)/python -m dsdr_verl.report outputs/study/seed*-grpo outputs/study/seed*-d* outputs/study/base --out outputs/study.html
+	$(BIN)/python -m dsdr_verl.report outputs/study/seed*-grpo outputs/study/seed*-d* outputs/study/*-base --out outputs/study.html
 
 test: $(READY) ## the test suite; `make hosts` has the rest
 	$(BIN)/python -m pytest -m 'not hosts'

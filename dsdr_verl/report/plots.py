@@ -157,26 +157,22 @@ def _over_k(arms: Sequence[Arm], curves: list[dict[int, Curve]], bands: Sequence
         if band:
             low, high = zip(*[(point.low, point.high) for point in band.values()], strict=True)
             axes.fill_between(list(band), low, high, color=colour(index), alpha=0.15, linewidth=0)
-    last = [{k: curve for k, curve in each.items() if len(curve.x)} for each in curves]
-    _overlay(
-        axes,
-        arms,
-        [
-            Curve(
-                np.array(list(each)),
-                *(np.array([getattr(curve, name)[-1] for curve in each.values()]) for name in ("y", "low", "high")),
-            )
-            if each and all(curve.low is not None for curve in each.values())
-            else Curve(np.array(list(each)), np.array([curve.y[-1] for curve in each.values()]))
-            for each in last
-        ],
-    )
-    ks = sorted({k for points in last for k in points})
+    last = [_at_last(each) for each in curves]
+    _overlay(axes, arms, last)
+    ks = sorted({int(k) for curve in last for k in curve.x})
     axes.set_xticks(ks, map(str, ks))
     axes.minorticks_off()
     axes.set_xlabel("k", fontsize=9)
     as_share(axes)
     return _finished("pass-at-k", title, figure, arms)
+
+
+def _at_last(curves: dict[int, Curve]) -> Curve:
+    """Where the curves of each k end, over k."""
+    curves = {k: curve for k, curve in curves.items() if len(curve.x)}
+    of_seeds = bool(curves) and all(curve.low is not None for curve in curves.values())
+    names = ("y", "low", "high") if of_seeds else ("y",)
+    return Curve(list(curves), *(np.array([getattr(c, name)[-1] for c in curves.values()]) for name in names))
 
 
 def _sensitivity(index: int, sweep: Sweep, ks: Sequence[int]) -> Plot:

@@ -1,10 +1,13 @@
 """What `make` would run."""
 
+import fnmatch
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from dsdr_verl.sweep.grid import jobs_of, read_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +33,14 @@ def test_cluster_up_takes_an_inventory_a_backend_and_a_timeout(tmp_path):
     assert "--inventory recipe/cluster/slurm.yaml --backend slurm" in would_run(
         tmp_path, "cluster-down", "BACKEND=slurm"
     )
+
+
+def test_the_study_reports_on_every_run_of_its_sweep(tmp_path):
+    command = would_run(tmp_path, "study").splitlines()[-1].split()
+    patterns = [word for word in command if word.startswith("outputs/study/")]
+    names = [str(job.folder) for job in jobs_of(read_sweep(REPOSITORY / "recipe/study/sweep.yaml"))]
+    assert all(fnmatch.filter(names, pattern) for pattern in patterns)
+    assert {name for pattern in patterns for name in fnmatch.filter(names, pattern)} == set(names)
 
 
 @pytest.mark.parametrize("made_for", ["cpu", "gpu"])
