@@ -64,9 +64,9 @@ class Started:
                 continue
         return found
 
-    def wait_for(self, text: str, timeout: float) -> None:
+    def wait_for(self, text: str, timeout: float, file: str = "console.txt") -> None:
         deadline = time.monotonic() + timeout
-        while text not in self.output.read_text():
+        while text not in (self.folder / file).read_text(errors="replace"):
             assert self.process.poll() is None, f"the run ended before it printed {text!r}:\n{self.output.read_text()}"
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output.read_text()}"
             time.sleep(0.3)

@@ -132,7 +132,7 @@ def test_a_cluster_as_a_job(slurm, tmp_path):
         assert "all 2 nodes are up" in cluster("up")
         started = time.monotonic()
         assert "all 2 nodes are up" in cluster("up")
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
         queue = subprocess.run(["squeue", "--noheader", "--format=%j"], env=environment, capture_output=True, text=True)
         assert queue.stdout.split() == [name]
         assert cluster("status").count("ALIVE") == 2

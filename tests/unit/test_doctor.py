@@ -392,7 +392,7 @@ def test_a_hub_that_says_nothing_is_given_up(asked, monkeypatch, listening):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listening}")
     began = time.monotonic()
     assert only(network.hub(asked)).level == "warning"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 # environment
@@ -449,7 +449,7 @@ def test_the_command(tmp_path):
     command = [sys.executable, "-m", "dsdr_verl.doctor", "--no-ray", "--hardware", "cpu", "--lock", str(lock)]
     began = time.monotonic()
     lines = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert lines.returncode == 1 and not lines.stderr and "hunter2" not in lines.stdout
     assert re.search(r"^FAILED +VERL_USE_EXTERNAL_PLUGINS .*\n +fix: unset", lines.stdout, re.MULTILINE)
     assert re.search(r"^warning +hub ", lines.stdout, re.MULTILINE)
