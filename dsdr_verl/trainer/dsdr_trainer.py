@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf, open_dict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
@@ -117,8 +118,10 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
-        self.events.send("step", step=global_steps, metrics=metrics)
-        self.gauges.set(metrics)
+        # Dynamic sampling adds a table of what it dropped, which verl takes out later.
+        numbers = {name: value for name, value in metrics.items() if name != DAPO_FILTERED_REWARD_COUNTS_KEY}
+        self.events.send("step", step=global_steps, metrics=numbers)
+        self.gauges.set(numbers)
 
     def _save_checkpoint(self):
         super()._save_checkpoint()

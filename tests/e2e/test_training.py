@@ -220,3 +220,11 @@ def test_checkpoint_holds_the_optimizer(trained):
     assert shards
     state = torch.load(shards[-1], weights_only=False)
     assert state["state"], "a resumed run needs Adam's moments"
+
+
+def test_dapo_drops_groups_and_trains(tmp_path):
+    # of two rollouts, about half of all groups agree
+    finished = run(tmp_path, "+algorithm=dapo", "actor_rollout_ref.rollout.n=2")
+    dropped = [name for row in finished.steps() for name in row if "filter_groups" in name]
+    assert dropped, finished.steps()
+    assert [row["dsdr/groups/mixed"] for row in finished.steps()] == [1.0, 1.0]
