@@ -23,11 +23,11 @@ from dsdr_verl.evaluate.results import per_problem, summarise
 from dsdr_verl.evaluate.sampling import Work, missing, rescore, sample_and_score
 from dsdr_verl.evaluate.settings import ks_of, scoring_mark, scoring_options
 from dsdr_verl.evaluate.store import RolloutStore
-from dsdr_verl.evaluate.tables import summary_markdown, summary_table
+from dsdr_verl.evaluate.tables import summary_latex, summary_markdown, summary_table
 from dsdr_verl.ray_address import silence
 from dsdr_verl.scoring.service import ScoringClient
 
-SUMMARY, MARKDOWN = "summary.json", "summary.md"
+SUMMARY, MARKDOWN, LATEX = "summary.json", "summary.md", "summary.tex"
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def engine_args(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def conclude(evaluation: Evaluation, store: RolloutStore, console: Console) -> None:
-    """Estimate, write `problems.parquet`, `summary.json` and `summary.md`, and print the table."""
+    """Estimate, write `problems.parquet`, `summary.json`, `summary.md` and `summary.tex`, and print the table."""
     config, folder = evaluation.config, evaluation.folder
     problems = evaluation.problems.all
     rollouts = store.read([problem.key for problem in problems], config.n, leave_out=("prompt", "response"))
@@ -190,7 +190,8 @@ def conclude(evaluation: Evaluation, store: RolloutStore, console: Console) -> N
     table.to_parquet(scratch)
     os.replace(scratch, folder / PROBLEMS)
     write_json(folder / SUMMARY, {"n": config.n, "sources": summary})
-    (folder / MARKDOWN).write_text(summary_markdown(summary, config.n, config.level), encoding="utf-8")
+    for name, text in ((MARKDOWN, summary_markdown), (LATEX, summary_latex)):
+        (folder / name).write_text(text(summary, config.n, config.level), encoding="utf-8")
     console.print(summary_table(summary, config.n, config.level))
     console.print(
         f"summary    {folder / SUMMARY}\nproblems   {folder / PROBLEMS}\nrollouts   {store.folder}", soft_wrap=True

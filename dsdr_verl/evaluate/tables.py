@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from dsdr_verl.evaluation.pasted import latex, markdown
 from dsdr_verl.scoring.verdict import Verdict
 
 DASH = "–"
@@ -32,9 +33,17 @@ def summary_table(summary: Mapping[str, Mapping[str, Any]], n: int, level: float
 
 def summary_markdown(summary: Mapping[str, Mapping[str, Any]], n: int, level: float) -> str:
     """The same as `summary_table`, to paste."""
-    lines = [[f"{level:.0%} intervals over problems", *summary], ["---", *("--:" for _ in summary)]]
-    lines += [[head, *cells] for head, cells in _known_rows(summary, n)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown(*_pasted(summary, n, level))
+
+
+def summary_latex(summary: Mapping[str, Mapping[str, Any]], n: int, level: float) -> str:
+    """The same for a paper, with booktabs."""
+    return latex(*_pasted(summary, n, level))
+
+
+def _pasted(summary: Mapping[str, Mapping[str, Any]], n: int, level: float) -> tuple[list[str], list[list[str]]]:
+    heads = [f"{level:.0%} intervals over problems", *summary]
+    return heads, [[head, *cells] for head, cells in _known_rows(summary, n)]
 
 
 def _known_rows(summary: Mapping[str, Mapping[str, Any]], n: int) -> list[tuple[str, list[str]]]:

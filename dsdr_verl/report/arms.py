@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -42,15 +42,22 @@ class Difference:
 
     mean: Mean
     p_value: float | None  # None: too few seeds
-    adjusted_p: float | None  # over the arms and k of the table (Holm)
+    adjusted_p: float | None  # over all tests of the table (Holm)
     paired: bool  # by seed
 
 
 @dataclass(frozen=True)
 class Row:
+    """What was measured of an arm, by quantity."""
+
     arm: Arm
-    passes: dict[int, Mean]  # by k, at the last validation
-    differences: dict[int, Difference]  # by k; empty for the first arm
+    seeds: int  # that were measured
+    values: dict[str, Mean]
+    differences: dict[str, Difference]  # of what is tested; empty for the first arm
+
+
+# Of each arm the runs that were measured, each with its values by quantity.
+Measured = Sequence[Sequence[tuple[Run, Mapping[str, float]]]]
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:
@@ -74,35 +81,61 @@ def seeded(arms: Sequence[Arm]) -> bool:
     return any(len(arm.runs) > 1 for arm in arms)
 
 
-def compare_arms(arms: Sequence[Arm]) -> list[Row]:
-    """Means over seeds with t intervals, and t tests against the first arm at the smallest and the largest common k.
+def last_validations(arms: Sequence[Arm]) -> Measured:
+    """pass@k, averaged over sources, at the last validation of each run."""
+    return [[(run, {f"pass@{k}": value for k, value in _last_passes(run).items()}) for run in arm.runs] for arm in arms]
+
+
+def ends(ks: Iterable[int]) -> list[int]:
+    """The smallest and the largest, of what all runs have: what is tested, as every test costs power."""
+    return sorted({min(ks), max(ks)}) if (ks := set(ks)) else []
+
+
+def compare_arms(arms: Sequence[Arm], measured: Measured, tested: Sequence[str]) -> list[Row]:
+    """Means over seeds with t intervals, and t tests against the first arm.
 
     Paired by seed where both arms have the same seeds, Welch's where not. Seeds are what is sampled here, with the
     problems as they are; five seeds resolve large effects only.
+
+    Args:
+        measured: a quantity that a measured run of an arm lacks has no mean there.
+        tested: quantities.
     """
-    last = [[_last_passes(run) for run in arm.runs] for arm in arms]
-    ks = sorted(set.intersection(*[set(passes) for each in last for passes in each]))
-    ks = sorted({ks[0], ks[-1]}) if ks else []
-    passes = [{k: mean_over_seeds([run[k] for run in each]) for k in ks} for each in last]
-    tested: dict[tuple[int, int], tuple[Mean, float | None, bool]] = {}
-    for index in range(1, len(arms)):
-        for k in ks:
-            tested[index, k] = _difference(
-                arms[0], [run[k] for run in last[0]], arms[index], [r[k] for r in last[index]]
-            )
-    adjusted = holm({key: p for key, (_, p, _) in tested.items() if p is not None})
+    columns = [_by_quantity([values for _, values in each]) for each in measured]
+    runs = [[run for run, _ in each] for each in measured]
+    differences = [
+        {
+            name: _difference(runs[0], columns[0][name], runs[index], columns[index][name])
+            for name in tested
+            if index and name in columns[0] and name in columns[index]
+        }
+        for index in range(len(arms))
+    ]
+    adjusted = holm(
+        {
+            (index, name): difference.p_value
+            for index, each in enumerate(differences)
+            for name, difference in each.items()
+            if difference.p_value is not None
+        }
+    )
     return [
         Row(
             arm,
-            passes[index],
+            len(runs[index]),
+            {name: mean_over_seeds(values) for name, values in columns[index].items()},
             {
-                k: Difference(mean, p, adjusted.get((index, k)), paired)
-                for (at, k), (mean, p, paired) in tested.items()
-                if at == index
+                name: replace(difference, adjusted_p=adjusted.get((index, name)))
+                for name, difference in differences[index].items()
             },
         )
         for index, arm in enumerate(arms)
     ]
+
+
+def _by_quantity(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    names = [name for name in runs[0] if all(name in run for run in runs)] if runs else []
+    return {name: [run[name] for run in runs] for name in names}
 
 
 def mean_over_seeds(values: Sequence[float]) -> Mean:
@@ -171,13 +204,13 @@ def _last_passes(run: Run) -> dict[int, float]:
 
 
 def _difference(
-    first: Arm, before: Sequence[float], arm: Arm, after: Sequence[float]
-) -> tuple[Mean, float | None, bool]:
+    first: Sequence[Run], before: Sequence[float], runs: Sequence[Run], after: Sequence[float]
+) -> Difference:
     mean = float(np.mean(after) - np.mean(before))
-    seeds = [[lookup(run.config, SEED) for run in each.runs] for each in (first, arm)]
+    seeds = [[lookup(run.config, SEED) for run in each] for each in (first, runs)]
     paired = sorted(map(str, seeds[0])) == sorted(map(str, seeds[1])) and len(set(map(str, seeds[0]))) == len(seeds[0])
     if min(len(before), len(after)) < 2:
-        return Mean(mean), None, False
+        return Difference(Mean(mean), None, None, False)
     with warnings.catch_warnings():  # of seeds that all agree
         warnings.simplefilter("ignore", RuntimeWarning)
         if paired:
@@ -187,5 +220,5 @@ def _difference(
             test = stats.ttest_ind(after, before, equal_var=False)
         interval = test.confidence_interval(LEVEL)
     if math.isnan(test.pvalue):  # no difference and no spread
-        return Mean(mean, mean, mean), 1.0, paired
-    return Mean(mean, float(interval.low), float(interval.high)), float(test.pvalue), paired
+        return Difference(Mean(mean, mean, mean), 1.0, None, paired)
+    return Difference(Mean(mean, float(interval.low), float(interval.high)), float(test.pvalue), None, paired)

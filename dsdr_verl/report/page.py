@@ -12,15 +12,19 @@ from markupsafe import Markup
 
 from dsdr_verl.console import short
 from dsdr_verl.evaluation.curves import PASS_AT
-from dsdr_verl.report.arms import arms_of, compare_arms, seeded
+from dsdr_verl.report.arms import Arm, Measured, arms_of, compare_arms, ends, last_validations, seeded
 from dsdr_verl.report.cases import case_studies
-from dsdr_verl.report.plots import COLOURS, Plot, drawing, training_plots, validation_plots
+from dsdr_verl.report.evaluations import read_evaluations
+from dsdr_verl.report.plots import COLOURS, Plot, drawing, evaluation_plots, training_plots, validation_plots
 from dsdr_verl.report.problems import Judged, judge
 from dsdr_verl.report.runs import OPTIONS, Run, caveats, shown
 from dsdr_verl.report.samples import read_all_problems
 from dsdr_verl.report.svg import inline_svg
+from dsdr_verl.report.tables import Table, means_table, tests_table
 
 PNG_DPI = 200
+COLUMNS_AT = (1, 4, 16)  # the k of pass@k that a table of arms shows, besides the largest
+MORE = ("modes_share", "semantic", "formula", "entropy")
 FIRST = ("algorithm", "model", "task", "steps")  # settings to start with, whether the runs differ in them or not
 
 
@@ -42,7 +46,8 @@ class Line:
 
 
 def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
-    """Write the page to `path`, and each plot beside it as `<name of the page>-<name of the plot>.png`.
+    """Write the page to `path`, and beside it each plot as `<name of the page>-<name of the plot>.png` and each table
+    of arms as `….md` and `….tex`.
 
     Returns:
         The PNGs.
@@ -51,25 +56,66 @@ def write_report(runs: Sequence[Run], path: Path) -> list[Path]:
     judged, arms = judge(runs, found), arms_of(runs)
     if grouped := seeded(arms):
         judged = replace(judged, tests=[])  # arms are tested, not each seed
+    evaluated, more_notes = read_evaluations(arms)
+    tables = [*(validation_tables(arms) if grouped else []), *evaluation_tables(arms, evaluated)]
     with drawing():
         training, validation = training_plots(arms), validation_plots(arms, () if grouped else judged.bands)
+        evaluation = evaluation_plots(arms, evaluated)
         page = _render(
             runs,
             judged=judged,
-            arms=compare_arms(arms) if grouped else [],
+            grouped=grouped,
+            tables=tables,
             swatches=[next(i for i, arm in enumerate(arms) if run in arm.runs) for run in runs],
-            notes=[*notes, *judged.notes],
+            notes=[*notes, *judged.notes, *more_notes],
             cases=case_studies(found),
             validation=_inlined(validation),
+            evaluation=_inlined(evaluation),
             training=_inlined(training),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
         pictures = []
-        for plot in (*validation, *training):
+        for plot in (*validation, *evaluation, *training):
             pictures.append(path.with_name(f"{path.stem}-{plot.name}.png"))
             plot.figure.savefig(pictures[-1], dpi=PNG_DPI)
+    for table in tables:
+        for suffix, text in ((".md", table.markdown), (".tex", table.latex)):
+            path.with_name(f"{path.stem}-{table.name}{suffix}").write_text(text, encoding="utf-8")
     return pictures
+
+
+def validation_tables(arms: Sequence[Arm]) -> list[Table]:
+    """Of the last validations: pass@1 and the largest pass@k that all have."""
+    measured = last_validations(arms)
+    shown = [f"pass@{k}" for k in ends(common_ks(measured, "pass"))]
+    rows = compare_arms(arms, measured, shown)
+    return [
+        means_table("arms", "last validation, means over seeds", rows, shown),
+        tests_table("tests-of-arms", rows),
+    ]
+
+
+def evaluation_tables(arms: Sequence[Arm], measured: Measured) -> list[Table]:
+    """Of what was evaluated; none where nothing was. Tested are pass@1, the largest pass@k, and modes in as many."""
+    passes, modes = (common_ks(measured, kind) for kind in ("pass", "modes"))
+    if not passes:
+        return []
+    tested = [*(f"pass@{k}" for k in ends(passes)), *(f"modes@{k}" for k in ends(modes)[-1:])]
+    rows = compare_arms(arms, measured, tested)
+    shown = [f"pass@{k}" for k in sorted(passes) if k in (*COLUMNS_AT, max(passes))]
+    shown += [*tested[len(ends(passes)) :], *(q for q in MORE if any(q in row.values for row in rows))]
+    return [
+        means_table("evaluation", "evaluation, means over seeds", rows, shown),
+        tests_table("tests-of-evaluation", rows),
+    ]
+
+
+def common_ks(measured: Measured, kind: str) -> set[int]:
+    """The k of `<kind>@k` that all measured runs have."""
+    each = [{int(k) for name in values for head, _, k in [name.partition("@")] if head == kind and k}
+            for arm in measured for _, values in arm]  # fmt: skip
+    return set.intersection(*each) if each else set()
 
 
 def _render(runs: Sequence[Run], judged: Judged, **parts) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from dsdr_verl.evaluation.curves import (
     dress,
 )
 from dsdr_verl.evaluation.intervals import Estimate
-from dsdr_verl.report.arms import Arm, Sweep, sweeps_of
+from dsdr_verl.report.arms import Arm, Measured, Sweep, sweeps_of
 from dsdr_verl.report.runs import Run
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
@@ -152,19 +152,47 @@ def over_seeds(curves: Sequence[tuple]) -> Curve:
 def _over_k(arms: Sequence[Arm], curves: list[dict[int, Curve]], bands: Sequence[dict[int, Estimate]]) -> Plot:
     title = "Last validation: pass@k over k"
     figure, axes = _axes(title, "problems solved")
-    axes.set_xscale("log", base=2)
     for index, band in enumerate(bands):
         if band:
             low, high = zip(*[(point.low, point.high) for point in band.values()], strict=True)
             axes.fill_between(list(band), low, high, color=colour(index), alpha=0.15, linewidth=0)
-    last = [_at_last(each) for each in curves]
-    _overlay(axes, arms, last)
-    ks = sorted({int(k) for curve in last for k in curve.x})
+    _overlay(axes, arms, last := [_at_last(each) for each in curves])
+    _ks_below(axes, last)
+    as_share(axes)
+    return _finished("pass-at-k", title, figure, arms)
+
+
+def evaluation_plots(arms: Sequence[Arm], measured: Measured) -> list[Plot]:
+    """pass@k and distinct modes over k, of what was evaluated."""
+    plots = []
+    for kind, title, unit in (
+        ("pass", "Evaluation: pass@k over k", "problems solved"),
+        ("modes", "Evaluation: distinct correct modes in k samples", "modes a problem"),
+    ):
+        curves = [over_seeds(found) if (found := [_at_ks(v, kind) for _, v in each]) else NOTHING for each in measured]
+        if any(len(curve.x) for curve in curves):
+            figure, axes = _axes(title, unit)
+            _overlay(axes, arms, curves)
+            _ks_below(axes, curves)
+            if kind == "pass":
+                as_share(axes)
+            plots.append(_finished(f"evaluation-{kind}", title, figure, arms))
+    return plots
+
+
+def _at_ks(values: Mapping[str, float], kind: str) -> tuple[list[int], list[float]]:
+    points = sorted(
+        (int(name.partition("@")[2]), value) for name, value in values.items() if name.startswith(f"{kind}@")
+    )
+    return [k for k, _ in points], [value for _, value in points]
+
+
+def _ks_below(axes: Axes, curves: Sequence[Curve]) -> None:
+    axes.set_xscale("log", base=2)
+    ks = sorted({int(k) for curve in curves for k in curve.x})
     axes.set_xticks(ks, map(str, ks))
     axes.minorticks_off()
     axes.set_xlabel("k", fontsize=9)
-    as_share(axes)
-    return _finished("pass-at-k", title, figure, arms)
 
 
 def _at_last(curves: dict[int, Curve]) -> Curve:
