@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -53,22 +54,41 @@ class MetricsLog:
     def __init__(self, path: Path):
         self.path = path
 
-    def rewind(self, step: int) -> None:
-        """Forget what a run that resumes at `step` is about to do again."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        # a validation at the resumed step is repeated too
-        kept = [row for row in kept if not (row["kind"] == "validation" and row["step"] == step)]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    def resume(self, step: int, rows: dict[str, dict[str, float]]) -> None:
+        """Forget what a run that resumes at `step` is about to do again, and what was cut off in the middle of a line.
+
+        Args:
+            rows: of that step by kind, as its checkpoint has them: the run may have ended before they were written.
+        """
+        kept = {(row["step"], row["kind"]): row for row in self.rows() if row["step"] <= step}
+        for kind, metrics in rows.items():
+            kept.setdefault((step, kind), _row(kind, step, metrics))
+        self._write(sorted(kept.values(), key=lambda row: (row["step"], row["kind"] == "step")))
 
     def append(self, kind: str, step: int, metrics: dict) -> None:
-        row = {"step": step, "kind": kind, "metrics": {name: float(value) for name, value in metrics.items()}}
+        """A validation that is repeated at the step where a run resumes replaces the one that was there."""
+        if kind == "validation" and any(row["step"] == step and row["kind"] == kind for row in self.rows()):
+            self._write([row for row in self.rows() if (row["step"], row["kind"]) != (step, kind)])
         with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(_row(kind, step, metrics)) + "\n")
 
     def rows(self) -> list[dict]:
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        rows = []
+        for line in self.path.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # the run was killed while it wrote this
+                rows.append(json.loads(line))
+        return rows
+
+    def _write(self, rows: list[dict]) -> None:
+        scratch = self.path.with_name(f".{self.path.name}.part")
+        scratch.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scratch.replace(self.path)
+
+
+def _row(kind: str, step: int, metrics: dict) -> dict:
+    return {"step": step, "kind": kind, "metrics": {name: float(value) for name, value in metrics.items()}}
 
 
 class RunConsole:
@@ -103,8 +123,8 @@ class RunConsole:
     def on_event(self, event: dict) -> None:
         getattr(self, f"_on_{event['kind']}")(**{k: v for k, v in event.items() if k != "kind"})
 
-    def _on_ready(self, step: int, total_steps: int) -> None:
-        self.log.rewind(step)
+    def _on_ready(self, step: int, total_steps: int, rows: dict[str, dict[str, float]]) -> None:
+        self.log.resume(step, rows)
         self._progress.update(self._task, description="training", total=total_steps, completed=step)
         self.say(f"ready: {total_steps} steps" + (f", resuming after step {step}" if step else ""))
         if step >= total_steps:

@@ -20,6 +20,7 @@ def main(config: DictConfig) -> None:
     from dsdr_verl.checks import config_problems
     from dsdr_verl.cluster.muster import MusterFailed
     from dsdr_verl.console import RunConsole, divert_output, last_errors
+    from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
     from dsdr_verl.trainer.launch import RunFailed, export_environment, joins_cluster, run, start_ray
 
     export_environment(config)
@@ -43,6 +44,7 @@ def main(config: DictConfig) -> None:
     try:
         with console:
             model = config.actor_rollout_ref.model.path
+            choose(config, console.say)
             prepare(config, console)
             console.say(f"ray        {start_ray(config)}")
             if joins_cluster():
@@ -51,6 +53,9 @@ def main(config: DictConfig) -> None:
     except MusterFailed as failure:
         console.say(f"nothing was started: {failure}")
         sys.exit(3)
+    except NoCheckpoint as failure:
+        console.say(f"nothing was started: {failure}")
+        sys.exit(2)
     except RunFailed as failure:
         console.say(f"the run has failed: {failure}")
         for line in last_errors(log_path):

@@ -31,6 +31,8 @@ def resume(config: DictConfig) -> Problems:
     if get(config, mode) == "resume_path" and not ("global_step_" in path.name and (path / "actor").is_dir()):
         where = f"{key} is {show(get(config, key))}"
         yield f"{where}, which is no checkpoint: a folder global_step_<number> with actor in it; or set {mode}=auto"
+    if get(config, f"{ACTOR}.checkpoint.async_save"):
+        yield f"{ACTOR}.checkpoint.async_save is true; set it to false: a checkpoint counts once all of it is on disk"
 
 
 def disk(config: DictConfig) -> Problems:

@@ -77,7 +77,7 @@ def launch(job: Job, lock: int, command: Sequence[str] = (sys.executable, "-m", 
         except KeyboardInterrupt:
             process.terminate()
             process.wait()
-            _write(job, replace(outcome, state=STOPPED, seconds=outcome.seconds + time.monotonic() - started))
+            _write(job, replace(outcome, state=STOPPED, cause="", seconds=outcome.seconds + time.monotonic() - started))
             raise
     state, cause = (FINISHED, "") if code == 0 else (FAILED, _cause(job.folder / CONSOLE, code))
     outcome = replace(outcome, state=state, cause=cause, seconds=outcome.seconds + time.monotonic() - started)

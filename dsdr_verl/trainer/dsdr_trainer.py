@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics
 from dsdr_verl.evaluation.passk import validation_metrics
 from dsdr_verl.scoring.verifier import Verdict
-from dsdr_verl.trainer import queue
+from dsdr_verl.trainer import checkpoints, queue
 from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
@@ -38,6 +40,14 @@ class DSDRTrainer(PPOTrainerSync):
         self.options = DSDROptions.from_mapping(OmegaConf.to_container(config.algorithm.dsdr, resolve=True))
         self.events = Events.connect()
         self.gauges = TrainingGauges(config.trainer.experiment_name)
+        # verl would remove the older checkpoint before the new one is whole
+        self._keep_last = config.trainer.max_actor_ckpt_to_keep
+        with open_dict(config):
+            config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
+        self._resumed_rows: dict[str, dict[str, float]] = {}
+        self._last_validation: tuple[int, dict[str, float]] = (-1, {})
+        self._checkpoint_due = False
+        self._issued = (-1, 0)  # the step, and the prompts that it has asked for
 
     # --------------------------------------------------------------------------------------------- set-up
 
@@ -52,9 +62,29 @@ class DSDRTrainer(PPOTrainerSync):
                     group_size=self.config.actor_rollout_ref.rollout.n,
                 )
             )
-        self.events.send("ready", step=self.global_steps, total_steps=self.total_training_steps)
+        self.events.send(
+            "ready", step=self.global_steps, total_steps=self.total_training_steps, rows=self._resumed_rows
+        )
+
+    def on_train_begin(self):
+        super().on_train_begin()
+        if metrics := self._resumed_rows.get("step"):  # its run may have ended before it was logged
+            self.logger.log(data=metrics, step=self.global_steps - 1)
 
     # ----------------------------------------------------------------------------------------- one step
+
+    def _fetch_one_gen_batch(self):
+        """Groups are named by step and number, so that their order can be repeated."""
+        batch = super()._fetch_one_gen_batch()
+        step, count = self._issued if self._issued[0] == self.global_steps else (self.global_steps, 0)
+        self._issued = (step, count + len(batch))
+        tu.assign_non_tensor_stack(batch, "uid", [f"{step}-{count + number}" for number in range(len(batch))])
+        return batch
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics, **kwargs):
+        """Rollouts come as they finish, and sums of floats depend on the order."""
+        batch.reorder(sorted(range(len(batch.keys)), key=lambda row: queue.number_of(batch.keys[row])))
+        return super()._balance_batch(batch, metrics, **kwargs)
 
     def on_step_end(self):
         try:
@@ -112,6 +142,7 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
+        self._last_validation = (self.global_steps, metrics)
         self.events.send("validation", step=self.global_steps, metrics=metrics)
         self.gauges.set(metrics)
         return metrics
@@ -120,12 +151,39 @@ class DSDRTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         # Dynamic sampling adds a table of what it dropped, which verl takes out later.
         numbers = {name: value for name, value in metrics.items() if name != DAPO_FILTERED_REWARD_COUNTS_KEY}
+        if self._checkpoint_due:
+            self._checkpoint_due = False
+            start = time.perf_counter()
+            self._write_checkpoint(numbers)
+            metrics["timing_s/save_checkpoint"] = numbers["timing_s/save_checkpoint"] = time.perf_counter() - start
         self.events.send("step", step=global_steps, metrics=numbers)
         self.gauges.set(numbers)
 
+    # ----------------------------------------------------------------------------------------- checkpoints
+
+    def _load_checkpoint(self):
+        super()._load_checkpoint()
+        folder = Path(self.config.trainer.resume_from_path or self._folder()).absolute()
+        if self.global_steps and folder == self._folder():  # another run's rows are not of this one's log
+            self._resumed_rows = checkpoints.rows_of(folder)
+
     def _save_checkpoint(self):
+        """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""
+        self._checkpoint_due = True
+
+    def _write_checkpoint(self, step_metrics: dict[str, float]) -> None:
+        folder, rows = self._folder(), {"step": step_metrics}
+        if self._last_validation[0] == self.global_steps:
+            rows["validation"] = self._last_validation[1]
+        checkpoints.unseal(folder)
         super()._save_checkpoint()
+        checkpoints.seal(folder, rows)
         self.events.send("checkpoint", step=self.global_steps)
+        keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)
+        checkpoints.remove(checkpoints.outdated(folder.parent, self._keep_last, keep_best))
+
+    def _folder(self) -> Path:
+        return Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{self.global_steps}"
 
 
 def scoring_metrics(info: list[dict]) -> dict[str, float]:

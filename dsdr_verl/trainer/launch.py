@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -48,6 +49,9 @@ def start_ray(config: DictConfig) -> str:
             "WANDB_DIR": str(run_dir),
             # without an account wandb would ask for a key and hang; `wandb sync` uploads an offline run later
             "WANDB_MODE": os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline"),
+            "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID")
+            or wandb_id(run_dir, config.trainer.resume_mode != "disable"),
+            "WANDB_RESUME": "allow",
         }
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
@@ -68,6 +72,14 @@ def start_ray(config: DictConfig) -> str:
         ) from error
     where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
+
+
+def wandb_id(run_dir: Path, resumes: bool) -> str:
+    """One run of wandb for all processes that go on with a run folder."""
+    path = run_dir / "wandb_id"
+    if not (resumes and path.exists()):
+        path.write_text(uuid4().hex[:12])
+    return path.read_text()
 
 
 def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:

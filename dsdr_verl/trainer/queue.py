@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,11 @@ def read_rollouts(batch: KVBatchMeta) -> RolloutBatch:
         reward_extra_info=[fields.get("reward_extra_info") or {} for fields in extra_fields],
         valid_B=torch.tensor([not tag.get("is_padding", False) for tag in batch.tags]),
     )
+
+
+def number_of(key: str) -> list[tuple[int, str]]:
+    """What sorts keys as they were asked for: `<step>-<group>_<rollout>_<output>`, by number."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split("[-_]", key)]
 
 
 def _as_list(column) -> list:

@@ -1,7 +1,6 @@
 """A sweep of real runs: stopped in one, it goes on from that one's checkpoint, and does not repeat what is finished."""
 
 import json
-import re
 import signal
 import time
 
@@ -46,10 +45,8 @@ def test_a_sweep_is_stopped_and_goes_on(tmp_path):
     second = Started(tmp_path / "second", str(file), entry="dsdr_verl.sweep").wait(900)
     assert second.returncode == 0 and not second.leftovers, second.output
     assert "2 runs" in second.output and "0 of them finished" in second.output
-    resumed = int(re.search(r"resuming after step (\d+)", console.read_text())[1])
+    assert "resuming after step" in console.read_text()
     rows = [json.loads(line) for line in console.with_name("metrics.jsonl").read_text().splitlines()]
-    logged = [row["step"] for row in rows if row["kind"] == "step"]
-    # verl saves a checkpoint before it logs the step: a stop between the two loses that row
-    assert logged in ([*range(1, 31)], [step for step in range(1, 31) if step != resumed])
+    assert [row["step"] for row in rows if row["kind"] == "step"] == [*range(1, 31)]
     (validation,) = [json.loads(line) for line in (folder / "base" / "metrics.jsonl").read_text().splitlines()]
     assert validation["kind"] == "validation" and validation["step"] == 0

@@ -178,8 +178,24 @@ def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
     for step in (1, 2, 3):
         log.append("step", step, {"a": np.float32(step)})
     log.append("validation", 2, {"a": 1})
-    log.rewind(2)
-    assert [(row["kind"], row["step"]) for row in log.rows()] == [("validation", 0), ("step", 1), ("step", 2)]
+    with open(log.path, "a") as file:
+        file.write('{"step": 4, "ki')  # it was killed
+    log.resume(2, {})
+    kinds = [("validation", 0), ("step", 1), ("validation", 2), ("step", 2)]
+    assert [(row["kind"], row["step"]) for row in log.rows()] == kinds
+    log.append("validation", 2, {"a": 7})
+    assert len(log.rows()) == 4 and log.rows()[-1]["metrics"] == {"a": 7}
+
+
+def test_metrics_log_has_what_the_checkpoint_had(tmp_path):
+    """A run that is killed between its checkpoint and its log."""
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append("step", 1, {"a": 1})
+    log.resume(2, {"step": {"a": 2.0}, "validation": {"b": 3.0}})
+    log.resume(2, {"step": {"a": 9.0}})
+    assert [(row["step"], row["kind"], *row["metrics"].values()) for row in log.rows()] == [
+        (1, "step", 1.0), (2, "validation", 3.0), (2, "step", 2.0),
+    ]  # fmt: skip
 
 
 def test_last_errors(tmp_path):

@@ -20,3 +20,8 @@ def test_a_folder_that_is_read_only(cpu_config, monkeypatch, tmp_path, key):
     (tmp_path / "shut").mkdir()
     found = problems(cpu_config, {key: str(tmp_path / "shut" / "new" / "run")})
     assert_one(found, f"{key} is ", f"{tmp_path / 'shut'} is no folder to write to", "set it to another")
+
+
+def test_asynchronous_checkpoints_are_refused(cpu_config):
+    key = "actor_rollout_ref.actor.checkpoint.async_save"
+    assert_one(problems(cpu_config, {key: True}), f"{key} is true", "set it to false")

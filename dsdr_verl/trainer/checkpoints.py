@@ -1,0 +1,176 @@
+"""Checkpoints that are whole or not there.
+
+verl writes `global_step_<n>/` file by file. When all of it is on disk, `seal` lists the files with their hashes in
+`complete.json`, together with the rows of metrics of that step, and only then is an older checkpoint removed. A folder
+without that list was never finished, and one that differs from it is corrupt: `choose` passes over both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from omegaconf import DictConfig, open_dict
+
+from dsdr_verl.evaluation.curves import PASS_AT
+
+SEAL = "complete.json"
+TRACKER = "latest_checkpointed_iteration.txt"  # verl's
+_BLOCK = 2**22  # bytes
+
+
+class NoCheckpoint(ValueError):
+    """There are checkpoints, and none of them can be used."""
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with a checkpoint."""
+
+    what: str
+    unfinished: bool  # its run was ended while it was written; else it was damaged later
+
+
+def steps_in(root: Path) -> list[Path]:
+    """The folders of checkpoints, the oldest first."""
+    folders = [path for path in root.glob("global_step_*") if path.is_dir() and _step(path) is not None]
+    return sorted(folders, key=_step)
+
+
+def seal(folder: Path, rows: dict[str, dict[str, float]]) -> None:
+    """Declare a checkpoint finished.
+
+    Args:
+        rows: of the step, by their kind in `metrics.jsonl`.
+    """
+    files, scratch = {}, folder / f".{SEAL}.part"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in (folder / SEAL, scratch)):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "xxh3": _hash(path)}
+    with open(scratch, "w") as file:
+        json.dump({"files": files, "rows": rows}, file, default=float)  # numpy's numbers
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, folder / SEAL)
+
+
+def unseal(folder: Path) -> None:
+    """Before it is written or removed. From here on verl's tracker alone makes no whole checkpoint of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SEAL).write_text("{}")
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, float]]:
+    """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
+    try:
+        return json.loads((folder / SEAL).read_text()).get("rows", {})
+    except FileNotFoundError:
+        return {}
+
+
+def flaw(folder: Path) -> Flaw | None:
+    """None of a checkpoint that is whole. One of stock verl is taken for whole if verl's own tracker names it."""
+    unfinished = Flaw("it was not finished", unfinished=True)
+    try:
+        files = json.loads((folder / SEAL).read_text()).get("files")
+    except FileNotFoundError:
+        return None if _tracked(folder.parent) == _step(folder) else unfinished
+    except (OSError, ValueError, AttributeError) as error:
+        return Flaw(f"{SEAL} cannot be read ({error!r})", unfinished=False)
+    if files is None:
+        return unfinished
+    for name, wanted in files.items():
+        path = folder / name
+        if not path.is_file():
+            return Flaw(f"{name} is missing", unfinished=False)
+        if path.stat().st_size != wanted["bytes"]:
+            return Flaw(f"{name} has {path.stat().st_size} of {wanted['bytes']} bytes", unfinished=False)
+        if _hash(path) != wanted["xxh3"]:
+            return Flaw(f"{name} is not what was written", unfinished=False)
+    return None
+
+
+def choose(config: DictConfig, say: Callable[[str], None]) -> None:
+    """With `trainer.resume_mode=auto`, have verl resume from the newest checkpoint that is whole, and name the others.
+
+    Raises:
+        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is.
+    """
+    trainer = config.trainer
+    if trainer.resume_mode == "disable":
+        return
+    if trainer.resume_mode == "resume_path":
+        if wrong := flaw(Path(trainer.resume_from_path)):
+            raise NoCheckpoint(f"trainer.resume_from_path is {trainer.resume_from_path!r}, and {wrong.what}")
+        return
+    flaws = {}
+    chosen = None
+    for folder in reversed(steps_in(Path(trainer.default_local_dir))):
+        if (wrong := flaw(folder)) is None:
+            chosen = folder
+            break
+        flaws[folder] = wrong
+    damaged = [f"{folder}: {wrong.what}" for folder, wrong in flaws.items()]
+    if chosen is None and not all(wrong.unfinished for wrong in flaws.values()):
+        raise NoCheckpoint(
+            "\n  ".join(["no checkpoint of this run is whole:", *damaged])
+            + "\ntrainer.resume_mode=disable starts anew in the same folder; another run_dir leaves this one as it is"
+        )
+    for line in damaged:
+        say(f"passed over {line}")
+    with open_dict(config):
+        trainer.resume_mode = "resume_path" if chosen else "disable"
+        trainer.resume_from_path = str(chosen) if chosen else None
+
+
+def outdated(root: Path, keep_last: int | None, keep_best: bool) -> list[Path]:
+    """What need not be kept: all but the newest `keep_last` (None: all), and the best by pass@1 of its validation."""
+    folders = steps_in(root)
+    if keep_last is None:
+        return []
+    kept = set(folders[-keep_last:])
+    if keep_best:
+        scored = {folder: score for folder in folders if (score := _score(folder)) is not None}
+        kept |= {max(scored, key=scored.__getitem__)} if scored else set()
+    return [folder for folder in folders if folder not in kept]
+
+
+def remove(folders: Sequence[Path]) -> None:
+    """Unsealed first, so that a half-removed checkpoint is not taken for a whole one."""
+    for folder in folders:
+        unseal(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _score(folder: Path) -> float | None:
+    """Mean over the sources; None of a step without a validation."""
+    metrics = rows_of(folder).get("validation", {})
+    first = [value for name, value in metrics.items() if (found := PASS_AT.fullmatch(name)) and found["k"] == "1"]
+    return sum(first) / len(first) if first else None
+
+
+def _tracked(root: Path) -> int | None:
+    try:
+        return int((root / TRACKER).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _step(folder: Path) -> Any:
+    number = folder.name.removeprefix("global_step_")
+    return int(number) if number.isdecimal() else None
+
+
+def _hash(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

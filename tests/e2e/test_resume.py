@@ -1,0 +1,59 @@
+"""A run that is killed, at whatever moment, and started again by the same command is the run that was never killed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import TINY, Started, log_tail, run
+
+pytestmark = pytest.mark.e2e
+STEPS = 7
+EXACT = (
+    "+algorithm=dsdr", "+rollouts=seeded", "trainer.logger=[wandb]", "trainer.save_freq=2", "trainer.test_freq=2",
+    f"trainer.total_training_steps={STEPS}", "actor_rollout_ref.actor.optim.lr_warmup_steps=4",
+)  # fmt: skip
+# (stage, step) of each kill, in turn. The first is before any checkpoint.
+KILLS = (
+    ("update", 1), ("seal", 2), ("generation", 4), ("validation", 4), ("removal", 2), ("weight_sync", 5),
+    ("log_prob", 6), ("advantage", 6), ("seal", 6),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("uninterrupted"), *EXACT)
+
+
+def kill(folder, stage: str, step: int) -> None:
+    env = {"DSDR_TEST_KILL": f"{stage} {step}", "PYTHONPATH": str(Path(__file__).parent / "killed_at")}
+    no_dashboard = "+ray_kwargs.ray_init.include_dashboard=false"
+    ended = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *EXACT, env=env).wait(timeout=300)
+    assert ended.returncode == -9, f"it was not killed at {stage} of step {step}\n{ended.output}\n{log_tail(folder)}"
+    assert not ended.leftovers, ended.leftovers
+
+
+def numbers(finished) -> dict[tuple[int, str], dict[str, float]]:
+    """Every row but for what a clock has measured."""
+    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    keys = [(row["step"], row["kind"]) for row in rows]
+    assert len(keys) == len(set(keys)), "no row twice"
+    timed = ("timing", "perf", "actor/perf", "training/step_time")
+    return {
+        key: {n: v for n, v in row["metrics"].items() if not n.startswith(timed) and "seconds" not in n}
+        for key, row in zip(keys, rows, strict=True)
+    }
+
+
+def test_killed_at_every_stage(uninterrupted, tmp_path):
+    for stage, step in KILLS:
+        kill(tmp_path, stage, step)
+    finished = run(tmp_path, *EXACT)
+    whole, resumed = numbers(uninterrupted), numbers(finished)
+    assert list(whole) == list(resumed) and len(whole) == STEPS + STEPS // 2 + 1
+    for key, metrics in whole.items():
+        assert metrics.keys() == resumed[key].keys()
+        for name, value in metrics.items():
+            assert resumed[key][name] == pytest.approx(value, rel=1e-5, abs=1e-7), (key, name)
+    assert len({path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")}) == 1
+    assert [path.name for path in (tmp_path / "checkpoints").glob("global_step_*")] == [f"global_step_{STEPS}"]

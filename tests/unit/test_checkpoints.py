@@ -1,0 +1,161 @@
+"""Which checkpoint a run resumes from, and which are kept."""
+
+import os
+
+import pytest
+from omegaconf import OmegaConf
+
+from dsdr_verl.trainer import checkpoints
+from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, steps_in
+
+
+def written(root, number: int, **rows):
+    """Files as verl leaves them; sealed if `rows` are given."""
+    folder = root / f"global_step_{number}"
+    (folder / "actor" / "huggingface").mkdir(parents=True)
+    (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(os.urandom(5000))
+    (folder / "actor" / "huggingface" / "config.json").write_text("{}")
+    (folder / "data.pt").write_bytes(b"state")
+    if rows:
+        seal(folder, rows)
+    return folder
+
+
+def scored(pass_at_1: float) -> dict:
+    return {"val-core/a/acc/pass@1": pass_at_1, "val-core/b/acc/pass@1": pass_at_1, "val-core/a/acc/pass@8": 0.9}
+
+
+@pytest.fixture
+def choice(tmp_path):
+    def make(**trainer):
+        config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"} | trainer})
+        OmegaConf.set_struct(config, True)
+        said = []
+        choose(config, said.append)
+        return config.trainer, said
+
+    return make
+
+
+def test_the_newest_is_resumed(tmp_path, choice):
+    for step in (2, 10, 4):
+        written(tmp_path, step, step={"a": float(step)})
+    (tmp_path / "global_step_x").mkdir()
+    assert [path.name for path in steps_in(tmp_path)] == ["global_step_2", "global_step_4", "global_step_10"]
+    trainer, said = choice()
+    assert trainer.resume_mode == "resume_path" and trainer.resume_from_path == str(tmp_path / "global_step_10")
+    assert not said and rows_of(tmp_path / "global_step_10") == {"step": {"a": 10.0}}
+
+
+def test_nothing_to_resume_from(choice):
+    trainer, said = choice()
+    assert trainer.resume_mode == "disable" and trainer.resume_from_path is None and not said
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    """One bit, as a disk would."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda path: path.unlink(), "actor/model_world_size_1_rank_0.pt is missing"),
+        (cut, "has 4993 of 5000 bytes"),
+        (flip, "is not what was written"),
+        (lambda path: (path.parents[1] / "complete.json").write_text('{"files": '), "complete.json cannot be read"),
+        (lambda path: (path.parents[1] / "complete.json").unlink(), "it was not finished"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, choice, damage, says):
+    written(tmp_path, 2, step={})
+    damage(written(tmp_path, 4, step={}) / "actor" / "model_world_size_1_rank_0.pt")
+    trainer, (line,) = choice()
+    assert trainer.resume_from_path == str(tmp_path / "global_step_2")
+    assert line.startswith(f"passed over {tmp_path}/global_step_4: ") and says in line
+
+
+def test_only_unfinished_ones_begin_anew_and_damaged_ones_ask(tmp_path, choice):
+    folder = written(tmp_path, 2)
+    trainer, said = choice()
+    assert trainer.resume_mode == "disable" and len(said) == 1
+    seal(folder, {"step": {}})
+    flip(folder / "data.pt")
+    with pytest.raises(NoCheckpoint, match=r"data.pt is not what was written(.|\n)*resume_mode=disable"):
+        choice()
+    assert choice(resume_mode="disable")[0].resume_mode == "disable"
+
+
+def test_a_path_of_the_user_is_looked_at_too(tmp_path, choice):
+    folder = written(tmp_path, 2, step={})
+    assert choice(resume_mode="resume_path", resume_from_path=str(folder))[0].resume_from_path == str(folder)
+    cut(folder / "data.pt")
+    with pytest.raises(
+        NoCheckpoint, match=r"trainer.resume_from_path is .*data.pt has 0 of 5|trainer.resume_from_path"
+    ):
+        choice(resume_mode="resume_path", resume_from_path=str(folder))
+
+
+@pytest.mark.parametrize(("tracker", "whole"), [("4", True), ("2", False), ("", False), ("x", False), (None, False)])
+def test_a_checkpoint_of_stock_verl_is_whole_if_its_tracker_names_it(tmp_path, tracker, whole):
+    folder = written(tmp_path, 4)
+    if tracker is not None:
+        (tmp_path / checkpoints.TRACKER).write_text(tracker)
+    assert (flaw(folder) is None) == whole
+
+
+def test_the_tracker_does_not_finish_a_checkpoint_of_ours(tmp_path):
+    """verl writes it before the checkpoint is sealed."""
+    folder = tmp_path / "global_step_4"
+    checkpoints.unseal(folder)
+    (tmp_path / checkpoints.TRACKER).write_text("4")
+    assert flaw(folder).unfinished and rows_of(folder) == {}
+
+
+def test_files_that_came_later_do_no_harm(tmp_path):
+    folder = written(tmp_path, 4, step={})
+    (folder / "merged").mkdir()
+    (folder / "merged" / "model.safetensors").write_text("by an evaluation")
+    assert flaw(folder) is None
+
+
+def test_what_is_kept(tmp_path):
+    best = [written(tmp_path, step, step={}, validation=scored(p)) for step, p in ((2, 0.2), (4, 0.5), (6, 0.3))][1]
+    written(tmp_path, 8, step={})  # no validation at this step
+
+    def gone(*options):
+        return [path.name for path in outdated(tmp_path, *options)]
+
+    assert gone(None, False) == [] and gone(4, False) == []
+    assert gone(1, False) == ["global_step_2", "global_step_4", "global_step_6"]
+    assert gone(1, True) == ["global_step_2", "global_step_6"] and gone(2, True) == ["global_step_2"]
+    checkpoints.remove([best])
+    assert not best.exists() and gone(1, True) == ["global_step_2"]
+
+
+def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+    folder = written(tmp_path, 4, step={})
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda *args, **kwargs: None)
+    checkpoints.remove([folder])
+    assert flaw(folder).unfinished
+
+
+def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
+    folder = written(tmp_path, 4)
+
+    def killed(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        seal(folder, {"step": {"a": 1.0}})
+    assert flaw(folder).unfinished and rows_of(folder) == {}
+    monkeypatch.undo()
+    seal(folder, {"step": {"a": 1.0}})
+    assert flaw(folder) is None
