@@ -144,6 +144,9 @@ class RunConsole:
         accuracy = {name: value for name, value in metrics.items() if "/acc/pass@" in name}
         self.say(f"validation at step {step}: " + "  ".join(f"{short(name)} {v:.1%}" for name, v in accuracy.items()))
 
+    def _on_alarm(self, step: int, text: str) -> None:
+        self.say(f"step {step:>4}  ALARM: {text}")
+
     def _on_checkpoint(self, step: int) -> None:
         self.say(f"checkpoint of step {step} saved")
 

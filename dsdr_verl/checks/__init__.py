@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dsdr_verl.checks import algorithm, batches, data, folders, machine, model
 
 CHECKS = (
-    algorithm.chosen, algorithm.options, algorithm.names, algorithm.local_estimator,
+    algorithm.chosen, algorithm.options, algorithm.health, algorithm.names, algorithm.local_estimator,
     algorithm.validation_only,
     batches.numbers, batches.batch_sizes, batches.micro_batches, batches.vllm_lengths,
     data.files, data.enough_rows,

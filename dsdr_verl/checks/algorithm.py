@@ -1,11 +1,13 @@
 """The algorithm: its options, the names it goes by in verl, and what it needs of verl."""
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
 
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.checks.reading import ACTOR, get
 from dsdr_verl.checks.wording import Problems, not_among, show
 from dsdr_verl.scoring.options import ScoringOptions
+from dsdr_verl.trainer.health import HealthOptions
 
 
 def chosen(config: DictConfig) -> Problems:
@@ -21,6 +23,16 @@ def options(config: DictConfig) -> Problems:
             kind.from_mapping(section)
         except ValueError as error:
             yield from (line.removeprefix("- ") for line in str(error).splitlines()[1:])
+
+
+def health(config: DictConfig) -> Problems:
+    try:
+        HealthOptions.model_validate(OmegaConf.to_container(get(config, "health", OmegaConf.create({})), resolve=True))
+    except ValidationError as error:
+        for found in error.errors():
+            key = ".".join(map(str, ("health", *found["loc"])))
+            says = "there is no such option" if found["type"] == "extra_forbidden" else found["msg"]
+            yield f"{key} is {show(found['input'])}: {says}"
 
 
 def names(config: DictConfig) -> Problems:

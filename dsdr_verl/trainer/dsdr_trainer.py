@@ -22,6 +22,7 @@ from dsdr_verl.evaluation.passk import validation_metrics
 from dsdr_verl.scoring.verifier import Verdict
 from dsdr_verl.trainer import checkpoints, queue
 from dsdr_verl.trainer.events import Events
+from dsdr_verl.trainer.health import Health, HealthOptions, Unhealthy
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
 from dsdr_verl.watching.gauges import TrainingGauges
@@ -40,6 +41,8 @@ class DSDRTrainer(PPOTrainerSync):
         self.options = DSDROptions.from_mapping(OmegaConf.to_container(config.algorithm.dsdr, resolve=True))
         self.events = Events.connect()
         self.gauges = TrainingGauges(config.trainer.experiment_name)
+        health = OmegaConf.select(config, "health", default={})
+        self.health = Health(HealthOptions.model_validate(OmegaConf.to_container(OmegaConf.create(health))))
         # verl would remove the older checkpoint before the new one is whole
         self._keep_last = config.trainer.max_actor_ckpt_to_keep
         with open_dict(config):
@@ -151,13 +154,21 @@ class DSDRTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         # Dynamic sampling adds a table of what it dropped, which verl takes out later.
         numbers = {name: value for name, value in metrics.items() if name != DAPO_FILTERED_REWARD_COUNTS_KEY}
-        if self._checkpoint_due:
-            self._checkpoint_due = False
+        alarms = self.health.alarms(numbers)
+        numbers |= self.health.counts(alarms)
+        fatal = self.health.deadly(alarms)
+        if self._checkpoint_due and not fatal and "not_finite" not in alarms:
             start = time.perf_counter()
             self._write_checkpoint(numbers)
-            metrics["timing_s/save_checkpoint"] = numbers["timing_s/save_checkpoint"] = time.perf_counter() - start
+            numbers["timing_s/save_checkpoint"] = time.perf_counter() - start
+        self._checkpoint_due = False
+        metrics.update(numbers)
         self.events.send("step", step=global_steps, metrics=numbers)
         self.gauges.set(numbers)
+        for text in alarms.values():
+            self.events.send("alarm", step=global_steps, text=text)
+        if fatal:
+            raise Unhealthy(f"step {global_steps}: {fatal}")
 
     # ----------------------------------------------------------------------------------------- checkpoints
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dsdr_verl.trainer.checkpoints import flaw
 from tests.e2e.runs import TINY, Run, Started, log_tail
 
 pytestmark = pytest.mark.e2e
@@ -38,3 +39,17 @@ def test_a_failed_weight_sync(tmp_path):
     started.wait_for("no more weights", timeout=120, file="train.log")
     failed_at = time.monotonic()
     must_have_failed(started.wait(timeout=90), failed_at, "weight sync after step 1 failed", "says the test")
+
+
+def test_numbers_that_are_none(tmp_path):
+    """A learning rate that no weight survives: the run ends by itself, and what it had is whole."""
+    started = Started(
+        tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500",
+        "trainer.save_freq=1", "actor_rollout_ref.actor.optim.lr=1e30",
+    )  # fmt: skip
+    started.wait_for("ALARM", timeout=300)
+    ended = started.wait(timeout=120)
+    must_have_failed(ended, ended.ended_at, "actor/entropy is nan (health.stop_on has not_finite)")
+    first = min(int(row["step"]) for row in ended.rows("step") if row["metrics"]["health/not_finite"])
+    (kept,) = (tmp_path / "checkpoints").glob("global_step_*")
+    assert int(kept.name.rpartition("_")[2]) == first - 1 and flaw(kept) is None

@@ -95,6 +95,10 @@ def test_loss_inputs():
         ("_compute_metrics", ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]),
         ("_validate", ["self"]),
         ("_save_checkpoint", ["self"]),
+        ("_load_checkpoint", ["self"]),
+        ("_fetch_one_gen_batch", ["self"]),
+        ("_balance_batch", ["self", "batch", "metrics", "logging_prefix", "keep_minibatch"]),
+        ("on_train_begin", ["self"]),
         (
             "_val_metrics_update",
             ["self", "data_sources", "sample_uids", "reward_extra_infos_dict", "sample_turns", "expected_acc_counts"],
@@ -105,6 +109,23 @@ def test_trainer_methods_that_are_overridden(method, expected):
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
     assert parameters(getattr(PPOTrainerSync, method)) == expected
+
+
+def test_a_checkpoint_is_asked_for_before_its_step_is_summed_up():
+    """`_save_checkpoint` waits for `_compute_metrics`, and nothing of the step comes after it but the log."""
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    source = inspect.getsource(PPOTrainer.fit)
+    order = ["self._save_checkpoint()", "self._validate()", "self._compute_metrics(", "self.logger.log(data=metrics"]
+    assert [source.rindex(call) for call in order] == sorted(source.rindex(call) for call in order)
+
+
+def test_rollouts_are_asked_for_one_by_one():
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+    worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    assert parameters(worker._run_agent_loop)[:3] == ["self", "sampling_params", "trajectory"]
+    assert "session_id=i" in inspect.getsource(worker._run_prompt)
 
 
 def test_advantage_stage_reads_and_writes_these_fields():

@@ -38,6 +38,10 @@ WRONG = [
         "set trainer.val_before_train",
     ),
     ({**FULL, ENTROPY: False}, "algorithm.dsdr.local_estimator is 'full'", f"set {ENTROPY}=true"),
+    ({"health.gradient_factor": 1}, "health.gradient_factor is 1", "should be greater than 1"),
+    ({"health.stop_on": ["nan"]}, "health.stop_on.0 is 'nan'", "'not_finite', 'gradient'"),
+    ({"health.no_signal_steps": 0.5}, "health.no_signal_steps is 0.5", "valid integer"),
+    ({"health.entropy": 0.1}, "health.entropy is 0.1", "there is no such option"),
     # numbers
     ({"data.train_batch_size": 0}, "data.train_batch_size is 0", "whole number of at least 1"),
     ({"data.train_batch_size": "8"}, "data.train_batch_size is '8'", "whole number of at least 1"),
