@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from dsdr_verl.progress import progress_bar
 
 ERROR_LINE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Again|Killed): .+")
 
@@ -98,16 +99,7 @@ class RunConsole:
         self.console = console
         self.log = MetricsLog(run_dir / "metrics.jsonl")
         self._task = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console)
 
     def __enter__(self) -> RunConsole:
         self._progress.start()

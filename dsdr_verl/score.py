@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dsdr_verl.algorithm.options import DSDROptions
+from dsdr_verl.progress import progress_bar
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
 from dsdr_verl.rollouts import ScoringJob, score_rollouts, summarise
 from dsdr_verl.scoring.options import ScoringOptions
@@ -165,16 +165,7 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[RolloutScore], None]]:
     verdicts: Counter[str] = Counter()
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
+    bar = progress_bar(Console(stderr=True))
 
     def advance(score: RolloutScore) -> None:
         verdicts[score.verdict] += 1

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dsdr_verl.progress import progress_bar
 
 
 @contextlib.contextmanager
@@ -20,17 +21,7 @@ def shown(console: Console, what: str, total: int, speed: bool = True) -> Iterat
         total: rows.
         speed: in tokens; False where none are drawn.
     """
-    bar = Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar(console)
     counts: Counter[str] = Counter()
     start = time.monotonic()
     done, tenth = 0, 0
@@ -40,14 +31,14 @@ def shown(console: Console, what: str, total: int, speed: bool = True) -> Iterat
         done += len(rows)
         counts.update(row["verdict"] for row in rows)
         counts["tokens"] += sum(row["tokens"] for row in rows)
-        figures = (
-            f"correct {counts['correct'] / done:.1%}  {counts['tokens'] / (time.monotonic() - start):.0f} tokens/s"
-        )
-        bar.update(task, advance=len(rows), description=figures)
+        figures = f"correct {counts['correct'] / done:.1%}"
+        if speed:
+            figures += f"  {counts['tokens'] / (time.monotonic() - start):.0f} tokens/s"
+        bar.update(task, advance=len(rows), description=f"{what}  {figures}")
         if not console.is_terminal and 10 * done // total > tenth:
             tenth = 10 * done // total
             console.print(f"{what}: {done} of {total} samples  {figures}", soft_wrap=True)
 
     with bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task(what, total=total)
         yield advance

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from dsdr_verl.judge.endpoint import Endpoint, EndpointOptions, Unusable
 from dsdr_verl.judge.problems import FEWEST, Selection, read_problems
 from dsdr_verl.judge.prompt import DIMENSIONS, HIGHEST, PROMPT_VERSION
 from dsdr_verl.judge.run import JudgeJob
+from dsdr_verl.progress import progress_bar
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
 
 TOLERATED = 1.0  # points that the mean of a control may be off before the summary warns
@@ -73,11 +73,11 @@ async def _judge(
         raise ValueError(f"{args.file}: none of {len(problems)} problems has {FEWEST} correct rollouts to compare")
     answers = Answers(args.cache or cache_root() / "judge.sqlite")
     endpoint = Endpoint(options, key)
-    bar = _bar()
+    bar = progress_bar(Console(stderr=True))
     try:
         job = JudgeJob(problems, endpoint, answers, args.both_orders, args.controls)
         with bar:
-            task = bar.add_task("", total=job.n_questions, completed=job.n_kept)
+            task = bar.add_task("questions", total=job.n_questions, completed=job.n_kept)
             await job.run(args.concurrency, lambda: bar.advance(task))
     except Unusable as error:
         kept = f"{job.n_answered} of {job.n_questions} answers are kept"
@@ -156,19 +156,6 @@ def _output(file: Path, out: Path | None, force: bool) -> Path:
     if out.exists() and not force:
         raise ValueError(f"{out} is there already; name another with --out, or overwrite it with --force")
     return out
-
-
-def _bar() -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("questions"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _print_summary(table: pd.DataFrame, job: JudgeJob, selection: Selection, seconds: float) -> None:
