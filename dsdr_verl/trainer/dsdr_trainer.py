@@ -135,8 +135,9 @@ class DSDRTrainer(PPOTrainerSync):
     def _val_metrics_update(self, data_sources, sample_uids, reward_extra_infos_dict, sample_turns, **kwargs):
         scalars = {k: v for k, v in reward_extra_infos_dict.items() if k in ("reward", "acc", "truncated")}
         metrics = super()._val_metrics_update(data_sources, sample_uids, scalars, sample_turns, **kwargs)
-        # verl's best@k resamples with replacement and under-reports: ours is the unbiased estimator.
-        metrics = {name: value for name, value in metrics.items() if "/best@" not in name}
+        # verl's best@k and worst@k resample with replacement, which is biased and depends on the order of the samples;
+        # ours is the unbiased estimator.
+        metrics = {name: value for name, value in metrics.items() if "/best@" not in name and "/worst@" not in name}
         return metrics | validation_metrics(data_sources, sample_uids, reward_extra_infos_dict["acc"])
 
     def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
