@@ -12,7 +12,13 @@ def test_an_address_where_nobody_answers_is_told_at_once(monkeypatch, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
-    config = OmegaConf.create({"run_dir": str(tmp_path), "ray_kwargs": {"ray_init": {"num_cpus": 1}}})
+    config = OmegaConf.create(
+        {
+            "run_dir": str(tmp_path),
+            "trainer": {"resume_mode": "auto"},
+            "ray_kwargs": {"ray_init": {"num_cpus": 1}},
+        }
+    )
     began = time.monotonic()
     with pytest.raises(launch.RunFailed, match="RAY_ADDRESS: no Ray answers at 127"):
         launch.start_ray(config)
@@ -28,6 +34,12 @@ def test_somebody_who_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert silence(f"127.0.0.1:{server.getsockname()[1]}") is None
     assert silence("auto") is None
+
+
+def test_one_run_of_wandb_for_one_run_folder(tmp_path):
+    first = launch.wandb_id(tmp_path, resumes=False)
+    assert launch.wandb_id(tmp_path, resumes=True) == first
+    assert launch.wandb_id(tmp_path, resumes=False) != first
 
 
 class Nodes:
