@@ -52,6 +52,7 @@ TABLE = (
     Row("dsdr/verdict/{verdict}", "dsdr_train_verdict_share", "Shares of the verifier's verdicts."),
     Row("dsdr/truncated", "dsdr_train_truncated", "Share of responses cut at the longest length."),
     Row("dsdr/scoring/{of}_seconds", "dsdr_train_scoring_seconds", "Scoring: summed off the path, slowest rollout."),
+    Row("health/{kind}", "dsdr_train_alarm", "1 at a step with an alarm of that kind."),
     Row("timing_per_token_ms/gen", "dsdr_train_rollout_tokens_per_second", "Response tokens generated a second.",
         lambda ms: 1000 / ms),
     Row("perf/throughput", "dsdr_train_tokens_per_second", "All tokens a second of a whole step, by device."),
