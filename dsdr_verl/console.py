@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -55,15 +56,15 @@ class MetricsLog:
     def __init__(self, path: Path):
         self.path = path
 
-    def resume(self, step: int, rows: dict[str, dict[str, float]]) -> None:
+    def resume(self, step: int, rows: Sequence[dict]) -> None:
         """Forget what a run that resumes at `step` is about to do again, and what was cut off in the middle of a line.
 
         Args:
-            rows: of that step by kind, as its checkpoint has them: the run may have ended before they were written.
+            rows: that its checkpoint has: the run may have ended before they were written here.
         """
         kept = {(row["step"], row["kind"]): row for row in self.rows() if row["step"] <= step}
-        for kind, metrics in rows.items():
-            kept.setdefault((step, kind), _row(kind, step, metrics))
+        for row in rows:
+            kept.setdefault((row["step"], row["kind"]), row)
         self._write(sorted(kept.values(), key=lambda row: (row["step"], row["kind"] == "step")))
 
     def append(self, kind: str, step: int, metrics: dict) -> None:
@@ -115,7 +116,7 @@ class RunConsole:
     def on_event(self, event: dict) -> None:
         getattr(self, f"_on_{event['kind']}")(**{k: v for k, v in event.items() if k != "kind"})
 
-    def _on_ready(self, step: int, total_steps: int, rows: dict[str, dict[str, float]]) -> None:
+    def _on_ready(self, step: int, total_steps: int, rows: Sequence[dict]) -> None:
         self.log.resume(step, rows)
         self._progress.update(self._task, description="training", total=total_steps, completed=step)
         self.say(f"ready: {total_steps} steps" + (f", resuming after step {step}" if step else ""))

@@ -1,8 +1,9 @@
 """Checkpoints that are whole or not there.
 
 verl writes `global_step_<n>/` file by file. When all of it is on disk, `seal` lists the files with their hashes in
-`complete.json`, together with the rows of metrics of that step, and only then is an older checkpoint removed. A folder
-without that list was never finished, and one that differs from it is corrupt: `choose` passes over both.
+`complete.json`, together with the rows of metrics since the checkpoint before, and only then is an older checkpoint
+removed. A folder without that list was never finished, and one that differs from it is corrupt: `choose` passes over
+both.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def steps_in(root: Path) -> list[Path]:
     return sorted(folders, key=_step)
 
 
-def seal(folder: Path, rows: dict[str, dict[str, float]]) -> None:
+def seal(folder: Path, rows: Sequence[dict]) -> None:
     """Declare a checkpoint finished.
 
     Args:
-        rows: of the step, by their kind in `metrics.jsonl`.
+        rows: as in `metrics.jsonl`, of the steps since the checkpoint before.
     """
     files, scratch = {}, folder / f".{SEAL}.part"
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in (folder / SEAL, scratch)):
@@ -67,12 +68,12 @@ def unseal(folder: Path) -> None:
     (folder / SEAL).write_text("{}")
 
 
-def rows_of(folder: Path) -> dict[str, dict[str, float]]:
+def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:
-        return json.loads((folder / SEAL).read_text()).get("rows", {})
+        return json.loads((folder / SEAL).read_text()).get("rows", [])
     except FileNotFoundError:
-        return {}
+        return []
 
 
 def flaw(folder: Path) -> Flaw | None:
@@ -151,7 +152,8 @@ def remove(folders: Sequence[Path]) -> None:
 
 def _score(folder: Path) -> float | None:
     """Mean over the sources; None of a step without a validation."""
-    metrics = rows_of(folder).get("validation", {})
+    here = [row for row in rows_of(folder) if (row["step"], row["kind"]) == (_step(folder), "validation")]
+    metrics = here[-1]["metrics"] if here else {}
     first = [value for name, value in metrics.items() if (found := PASS_AT.fullmatch(name)) and found["k"] == "1"]
     return sum(first) / len(first) if first else None
 

@@ -47,8 +47,8 @@ class DSDRTrainer(PPOTrainerSync):
         self._keep_last = config.trainer.max_actor_ckpt_to_keep
         with open_dict(config):
             config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
-        self._resumed_rows: dict[str, dict[str, float]] = {}
-        self._last_validation: tuple[int, dict[str, float]] = (-1, {})
+        self._resumed_rows: list[dict] = []
+        self._rows: list[dict] = []  # since the last checkpoint
         self._checkpoint_due = False
         self._issued = (-1, 0)  # the step, and the prompts that it has asked for
 
@@ -71,8 +71,8 @@ class DSDRTrainer(PPOTrainerSync):
 
     def on_train_begin(self):
         super().on_train_begin()
-        if metrics := self._resumed_rows.get("step"):  # its run may have ended before it was logged
-            self.logger.log(data=metrics, step=self.global_steps - 1)
+        for row in self._resumed_rows[-1:]:  # of the checkpoint's step: its run may have ended before it was logged
+            self.logger.log(data=row["metrics"], step=row["step"])
 
     # ----------------------------------------------------------------------------------------- one step
 
@@ -146,7 +146,7 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
-        self._last_validation = (self.global_steps, metrics)
+        self._rows.append({"step": self.global_steps, "kind": "validation", "metrics": metrics})
         self.events.send("validation", step=self.global_steps, metrics=metrics)
         self.gauges.set(metrics)
         return metrics
@@ -157,10 +157,11 @@ class DSDRTrainer(PPOTrainerSync):
         numbers = {name: value for name, value in metrics.items() if name != DAPO_FILTERED_REWARD_COUNTS_KEY}
         alarms = self.health.alarms(numbers)
         numbers |= self.health.counts(alarms)
+        self._rows.append({"step": global_steps, "kind": "step", "metrics": numbers})
         fatal = self.health.deadly(alarms)
         if self._checkpoint_due and not fatal and "not_finite" not in alarms:
             start = time.perf_counter()
-            self._write_checkpoint(numbers)
+            self._write_checkpoint()
             numbers["timing_s/save_checkpoint"] = time.perf_counter() - start
         self._checkpoint_due = False
         metrics.update(numbers)
@@ -183,13 +184,12 @@ class DSDRTrainer(PPOTrainerSync):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""
         self._checkpoint_due = True
 
-    def _write_checkpoint(self, step_metrics: dict[str, float]) -> None:
-        folder, rows = self._folder(), {"step": step_metrics}
-        if self._last_validation[0] == self.global_steps:
-            rows["validation"] = self._last_validation[1]
+    def _write_checkpoint(self) -> None:
+        folder = self._folder()
         checkpoints.unseal(folder)
         super()._save_checkpoint()
-        checkpoints.seal(folder, rows)
+        checkpoints.seal(folder, self._rows)
+        self._rows = []
         self.events.send("checkpoint", step=self.global_steps)
         keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)
         checkpoints.remove(checkpoints.outdated(folder.parent, self._keep_last, keep_best))

@@ -17,7 +17,7 @@ def written(root, number: int, **rows):
     (folder / "actor" / "huggingface" / "config.json").write_text("{}")
     (folder / "data.pt").write_bytes(b"state")
     if rows:
-        seal(folder, rows)
+        seal(folder, [{"step": number, "kind": kind, "metrics": metrics} for kind, metrics in rows.items()])
     return folder
 
 
@@ -44,7 +44,7 @@ def test_the_newest_is_resumed(tmp_path, choice):
     assert [path.name for path in steps_in(tmp_path)] == ["global_step_2", "global_step_4", "global_step_10"]
     trainer, said = choice()
     assert trainer.resume_mode == "resume_path" and trainer.resume_from_path == str(tmp_path / "global_step_10")
-    assert not said and rows_of(tmp_path / "global_step_10") == {"step": {"a": 10.0}}
+    assert not said and rows_of(tmp_path / "global_step_10") == [{"step": 10, "kind": "step", "metrics": {"a": 10.0}}]
 
 
 def test_nothing_to_resume_from(choice):
@@ -85,7 +85,7 @@ def test_only_unfinished_ones_begin_anew_and_damaged_ones_ask(tmp_path, choice):
     folder = written(tmp_path, 2)
     trainer, said = choice()
     assert trainer.resume_mode == "disable" and len(said) == 1
-    seal(folder, {"step": {}})
+    seal(folder, [])
     flip(folder / "data.pt")
     with pytest.raises(NoCheckpoint, match=r"data.pt is not what was written(.|\n)*resume_mode=disable"):
         choice()
@@ -115,7 +115,7 @@ def test_the_tracker_does_not_finish_a_checkpoint_of_ours(tmp_path):
     folder = tmp_path / "global_step_4"
     checkpoints.unseal(folder)
     (tmp_path / checkpoints.TRACKER).write_text("4")
-    assert flaw(folder).unfinished and rows_of(folder) == {}
+    assert flaw(folder).unfinished and rows_of(folder) == []
 
 
 def test_files_that_came_later_do_no_harm(tmp_path):
@@ -154,8 +154,8 @@ def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        seal(folder, {"step": {"a": 1.0}})
-    assert flaw(folder).unfinished and rows_of(folder) == {}
+        seal(folder, [])
+    assert flaw(folder).unfinished and rows_of(folder) == []
     monkeypatch.undo()
-    seal(folder, {"step": {"a": 1.0}})
+    seal(folder, [])
     assert flaw(folder) is None

@@ -180,7 +180,7 @@ def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
     log.append("validation", 2, {"a": 1})
     with open(log.path, "a") as file:
         file.write('{"step": 4, "ki')  # it was killed
-    log.resume(2, {})
+    log.resume(2, [])
     kinds = [("validation", 0), ("step", 1), ("validation", 2), ("step", 2)]
     assert [(row["kind"], row["step"]) for row in log.rows()] == kinds
     log.append("validation", 2, {"a": 7})
@@ -190,12 +190,12 @@ def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
 def test_metrics_log_has_what_the_checkpoint_had(tmp_path):
     """A run that is killed between its checkpoint and its log."""
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    log.append("step", 1, {"a": 1})
-    log.resume(2, {"step": {"a": 2.0}, "validation": {"b": 3.0}})
-    log.resume(2, {"step": {"a": 9.0}})
-    assert [(row["step"], row["kind"], *row["metrics"].values()) for row in log.rows()] == [
-        (1, "step", 1.0), (2, "validation", 3.0), (2, "step", 2.0),
-    ]  # fmt: skip
+    log.append("step", 2, {"a": 1})
+    rows = [(3, "step", 2.0), (4, "validation", 3.0), (4, "step", 4.0)]
+    held = [{"step": step, "kind": kind, "metrics": {"a": value}} for step, kind, value in rows]
+    log.resume(4, held)
+    log.resume(4, [held[-1] | {"metrics": {"a": 9.0}}])
+    assert [(row["step"], row["kind"], *row["metrics"].values()) for row in log.rows()] == [(2, "step", 1.0), *rows]
 
 
 def test_last_errors(tmp_path):
