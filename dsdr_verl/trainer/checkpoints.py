@@ -72,7 +72,7 @@ def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:
         return json.loads((folder / SEAL).read_text()).get("rows", [])
-    except FileNotFoundError:
+    except (OSError, ValueError):  # an older one that is damaged must not end a run that looks for the best
         return []
 
 
@@ -80,7 +80,7 @@ def flaw(folder: Path) -> Flaw | None:
     """None of a checkpoint that is whole. One of stock verl is taken for whole if verl's own tracker names it."""
     unfinished = Flaw("it was not finished", unfinished=True)
     try:
-        files = json.loads((folder / SEAL).read_text()).get("files")
+        files = json.loads((folder / SEAL).read_text() or "{}").get("files")  # empty: killed in `unseal`
     except FileNotFoundError:
         return None if _tracked(folder.parent) == _step(folder) else unfinished
     except (OSError, ValueError, AttributeError) as error:

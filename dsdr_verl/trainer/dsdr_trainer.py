@@ -146,7 +146,7 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
-        self._rows.append({"step": self.global_steps, "kind": "validation", "metrics": metrics})
+        self._keep_row("validation", metrics)
         self.events.send("validation", step=self.global_steps, metrics=metrics)
         self.gauges.set(metrics)
         return metrics
@@ -157,7 +157,7 @@ class DSDRTrainer(PPOTrainerSync):
         numbers = {name: value for name, value in metrics.items() if name != DAPO_FILTERED_REWARD_COUNTS_KEY}
         alarms = self.health.alarms(numbers)
         numbers |= self.health.counts(alarms)
-        self._rows.append({"step": global_steps, "kind": "step", "metrics": numbers})
+        self._keep_row("step", numbers)
         fatal = self.health.deadly(alarms)
         if self._checkpoint_due and not fatal and "not_finite" not in alarms:
             start = time.perf_counter()
@@ -183,6 +183,10 @@ class DSDRTrainer(PPOTrainerSync):
     def _save_checkpoint(self):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""
         self._checkpoint_due = True
+
+    def _keep_row(self, kind: str, metrics: dict) -> None:
+        if self.config.trainer.save_freq > 0:  # else there will be no checkpoint to take them
+            self._rows.append({"step": self.global_steps, "kind": kind, "metrics": metrics})
 
     def _write_checkpoint(self) -> None:
         folder = self._folder()

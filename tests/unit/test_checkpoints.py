@@ -146,6 +146,14 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(tmp_path, m
     assert flaw(folder).unfinished
 
 
+def test_a_folder_that_was_killed_while_it_was_unsealed(tmp_path, choice):
+    (written(tmp_path, 4, step={}) / "complete.json").write_text("")
+    assert choice()[0].resume_mode == "disable", "it was never finished, so the run begins anew"
+    written(tmp_path, 2, step={}, validation=scored(0.5))
+    written(tmp_path, 6, step={})
+    assert [path.name for path in outdated(tmp_path, 1, True)] == ["global_step_4"]
+
+
 def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
     folder = written(tmp_path, 4)
 
