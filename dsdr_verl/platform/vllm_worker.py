@@ -10,6 +10,8 @@ import torch
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
+from dsdr_verl.platform.sockets import of_this_run
+
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
     """Named by `actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls`."""
@@ -28,6 +30,9 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
         receiver.receive_weights(lambda bucket, is_last: weights.extend((name, w.clone()) for name, w in bucket))
         self.model_runner.reload_weights(weights_iterator=iter(weights))
         self._repack_tied_head()
+
+    def _get_zmq_handle(self) -> str:
+        return of_this_run(super()._get_zmq_handle())
 
     def _repack_tied_head(self) -> None:
         model = self.model_runner.model

@@ -11,6 +11,7 @@ from uuid import uuid4
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.ray_address import silence
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
 
@@ -52,10 +53,13 @@ def start_ray(config: DictConfig) -> str:
             "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID")
             or wandb_id(run_dir, config.trainer.resume_mode != "disable"),
             "WANDB_RESUME": "allow",
+            RUN: uuid4().hex[:8],
         }
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
+    variables = kwargs["runtime_env"]["env_vars"]
+    variables.update({name: str(value) for name, value in variables.items()})  # `…env_vars.OMP_NUM_THREADS=1` is a number
     if joins_cluster():
         if problem := silence(os.environ["RAY_ADDRESS"]):
             raise RunFailed(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")

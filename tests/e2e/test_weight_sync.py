@@ -1,4 +1,4 @@
-"""After a sync that replaces every weight, through verl's own sender, vLLM's log-probs are the model's."""
+"""After a sync that replaces every weight, vLLM's log-probs are the model's; and a sync that fails ends."""
 
 import asyncio
 import os
@@ -51,13 +51,13 @@ def vllm_log_probs(llm) -> torch.Tensor:
 
 
 def send(model: LlamaForCausalLM, handle: str) -> None:
-    from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
+    from dsdr_verl.platform.vllm_rollout import WatchedSender
 
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     # 1 MiB buckets: the model takes several
-    asyncio.run(BucketedWeightSender(handle, bucket_size_mb=1, use_shm=True).async_send_weights(iter(weights.items())))
+    asyncio.run(WatchedSender(handle, 1, use_shm=True, call=None).async_send_weights(iter(weights.items())))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -65,7 +65,7 @@ def send(model: LlamaForCausalLM, handle: str) -> None:
 def test_vllm_has_the_trainers_weights(tmp_path, monkeypatch, tied, dtype):
     job = f"test{os.getpid()}{'tied' if tied else 'untied'}{dtype}"
     for name, value in {
-        "VERL_PLATFORM": "cpu", "VERL_REPLICA_RANK": "0", "VERL_RAY_JOB_ID": job, "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VERL_PLATFORM": "cpu", "VERL_REPLICA_RANK": "0", "VERL_RAY_JOB_ID": "01000000", "DSDR_RUN": job, "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
@@ -79,7 +79,7 @@ def test_vllm_has_the_trainers_weights(tmp_path, monkeypatch, tied, dtype):
         max_num_batched_tokens=64, enable_prefix_caching=False, distributed_executor_backend="mp",
         worker_extension_cls="dsdr_verl.platform.vllm_worker.CPUWorkerExtension",
     )  # fmt: skip
-    handle = f"ipc:///tmp/rl-colocate-zmq-{job}-replica-0-rank-0.sock"
+    handle = f"ipc:///tmp/rl-colocate-zmq-{job}-01000000-replica-0-rank-0.sock"
     try:
         previous = None
         for seed in (1, 2):

@@ -4,6 +4,7 @@ A failure here names what an upgrade has moved, before a run does.
 """
 
 import inspect
+import re
 import os
 import subprocess
 import sys
@@ -218,12 +219,28 @@ def test_engine():
 def test_weight_sync():
     from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
     from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Extension
+    from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
     assert parameters(Extension.update_weights_from_ipc) == ["self", "peft_config", "base_sync_done", "use_shm"]
     assert parameters(BucketedWeightReceiver.__init__) == ["self", "zmq_handle", "device", "use_shm"]
-    assert "zmq.Context.instance()" in inspect.getsource(BucketedWeightSender.__init__), (
-        "the limit on the sender's wait is set on this context"
-    )
+    sender = inspect.getsource(BucketedWeightSender)
+    assert set(re.findall(r"self\.socket\.(\w+)", sender)) == {"bind", "send_pyobj", "recv", "close"}
+    assert parameters(BucketedWeightSender.__init__) == ["self", "zmq_handle", "bucket_size_mb", "use_shm"]
+    # both ends put the run's name after the same words
+    assert "rl-colocate-zmq-" in inspect.getsource(Extension._get_zmq_handle)
+    assert "rl-colocate-zmq-" in inspect.getsource(ServerAdapter.__init__)
+    # what `CPUServerAdapter.update_weights` does in place of verl's
+    assert parameters(ServerAdapter.update_weights) == ["self", "weights", "global_steps", "wire_format", "kwargs"]
+    theirs = inspect.getsource(ServerAdapter.update_weights)
+    assert "clear_kv_cache.remote()" in theirs and "set_global_steps.remote(global_steps)" in theirs
+
+
+def test_ours_sends_the_weights():
+    import dsdr_verl.platform.fsdp  # noqa: F401 - registers it
+    from dsdr_verl.platform.vllm_rollout import CPUServerAdapter
+    from verl.workers.rollout.base import get_rollout_class
+
+    assert get_rollout_class("vllm") is CPUServerAdapter
 
 
 def test_vllm_is_found_under_verls_name():
