@@ -51,7 +51,7 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
 
     from dsdr_verl.console import divert_output, last_errors
     from dsdr_verl.evaluate.run import complete, conclude, start_ray
-    from dsdr_verl.trainer.launch import describe
+    from dsdr_verl.trainer.causes import describe
 
     problems = evaluation.problems
     log = evaluation.folder / "evaluate.log"

@@ -21,6 +21,7 @@ from dsdr_verl.algorithm.scores import GroupScores, diversity_metrics
 from dsdr_verl.evaluation.passk import validation_metrics
 from dsdr_verl.scoring.verifier import Verdict
 from dsdr_verl.trainer import checkpoints, queue
+from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.health import Health, HealthOptions, Unhealthy
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
@@ -94,7 +95,8 @@ class DSDRTrainer(PPOTrainerSync):
             super().on_step_end()
         except Exception as error:
             raise RuntimeError(
-                f"weight sync after step {self.global_steps} failed: a vLLM worker did not take the weights ({error})"
+                f"weight sync after step {self.global_steps} failed: a vLLM worker did not take the weights "
+                f"({describe(error)})"
             ) from error
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

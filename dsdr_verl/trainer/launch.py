@@ -13,9 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.ray_address import silence
+from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
-
-LONGEST_CAUSE = 800  # characters of an error shown on the console; the log has all
 
 
 class RunFailed(RuntimeError):
@@ -59,7 +58,9 @@ def start_ray(config: DictConfig) -> str:
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
     variables = kwargs["runtime_env"]["env_vars"]
-    variables.update({name: str(value) for name, value in variables.items()})  # `…env_vars.OMP_NUM_THREADS=1` is a number
+    variables.update(
+        {name: str(value) for name, value in variables.items()}
+    )  # `…env_vars.OMP_NUM_THREADS=1` is a number
     if joins_cluster():
         if problem := silence(os.environ["RAY_ADDRESS"]):
             raise RunFailed(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
@@ -174,13 +175,3 @@ class Watchdog:
         except Exception:
             # the state API needs the dashboard; without it the trainer's own errors have to do
             return []
-
-
-def describe(error: BaseException) -> str:
-    """The root of a chain of Ray errors, in its own words."""
-    while isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
-        error = error.cause
-    text = str(error).strip()
-    if len(text) > LONGEST_CAUSE:
-        text = f"{text[:LONGEST_CAUSE]} …"
-    return f"{type(error).__name__}: {text}"
