@@ -65,8 +65,8 @@ def send(model: LlamaForCausalLM, handle: str) -> None:
 def test_vllm_has_the_trainers_weights(tmp_path, monkeypatch, tied, dtype):
     job = f"test{os.getpid()}{'tied' if tied else 'untied'}{dtype}"
     for name, value in {
-        "VERL_PLATFORM": "cpu", "VERL_REPLICA_RANK": "0", "VERL_RAY_JOB_ID": "01000000", "DSDR_RUN": job, "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
+        "VERL_PLATFORM": "cpu", "VERL_REPLICA_RANK": "0", "VERL_RAY_JOB_ID": "01000000", "DSDR_RUN": job,
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     random_model(tied, seed=0).save_pretrained(tmp_path)

@@ -4,8 +4,8 @@ A failure here names what an upgrade has moved, before a run does.
 """
 
 import inspect
-import re
 import os
+import re
 import subprocess
 import sys
 
@@ -236,9 +236,10 @@ def test_weight_sync():
 
 
 def test_ours_sends_the_weights():
+    from verl.workers.rollout.base import get_rollout_class
+
     import dsdr_verl.platform.fsdp  # noqa: F401 - registers it
     from dsdr_verl.platform.vllm_rollout import CPUServerAdapter
-    from verl.workers.rollout.base import get_rollout_class
 
     assert get_rollout_class("vllm") is CPUServerAdapter
 
