@@ -57,10 +57,8 @@ def start_ray(config: DictConfig) -> str:
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     kwargs["runtime_env"] = OmegaConf.to_container(OmegaConf.merge(env, kwargs.get("runtime_env") or {}), resolve=True)
-    variables = kwargs["runtime_env"]["env_vars"]
-    variables.update(
-        {name: str(value) for name, value in variables.items()}
-    )  # `…env_vars.OMP_NUM_THREADS=1` is a number
+    variables = kwargs["runtime_env"]["env_vars"]  # of which Ray takes strings only: `…env_vars.OMP_NUM_THREADS=1`
+    variables.update({name: str(value) for name, value in variables.items()})
     if joins_cluster():
         if problem := silence(os.environ["RAY_ADDRESS"]):
             raise RunFailed(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
