@@ -1,4 +1,4 @@
-"""`recipe/study/evaluate.sh`: each finished run once, by its last checkpoint, or as it started if it was not trained."""
+"""`recipe/study/evaluate.sh`: each finished run once, by its last checkpoint, or by the start if it has none."""
 
 import json
 import os
