@@ -113,8 +113,10 @@ def evaluation_tables(arms: Sequence[Arm], measured: Measured) -> list[Table]:
 
 def common_ks(measured: Measured, kind: str) -> set[int]:
     """The k of `<kind>@k` that all measured runs have."""
-    each = [{int(k) for name in values for head, _, k in [name.partition("@")] if head == kind and k}
-            for arm in measured for _, values in arm]  # fmt: skip
+    each = []
+    for values in (values for arm in measured for _, values in arm):
+        parts = (name.partition("@") for name in values)
+        each.append({int(k) for head, _, k in parts if head == kind and k})
     return set.intersection(*each) if each else set()
 
 

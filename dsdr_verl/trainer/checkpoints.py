@@ -18,6 +18,7 @@ from typing import Any
 
 import xxhash
 from omegaconf import DictConfig, open_dict
+from pydantic import BaseModel
 
 from dsdr_verl.evaluation.curves import PASS_AT
 
@@ -36,6 +37,20 @@ class Flaw:
 
     what: str
     unfinished: bool  # its run was ended while it was written; else it was damaged later
+
+
+class _File(BaseModel):
+    bytes: int
+    xxh3: str
+
+
+class _Seal(BaseModel):
+    files: dict[str, _File] | None = None  # none: the folder is being written or removed
+    rows: list[dict] = []
+
+    @classmethod
+    def of(cls, folder: Path) -> _Seal:
+        return cls.model_validate_json((folder / SEAL).read_bytes() or b"{}")  # empty: killed in `unseal`
 
 
 def steps_in(root: Path) -> list[Path]:
@@ -71,7 +86,7 @@ def unseal(folder: Path) -> None:
 def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:
-        return json.loads((folder / SEAL).read_text()).get("rows", [])
+        return _Seal.of(folder).rows
     except (OSError, ValueError):  # an older one that is damaged must not end a run that looks for the best
         return []
 
@@ -80,20 +95,20 @@ def flaw(folder: Path) -> Flaw | None:
     """None of a checkpoint that is whole. One of stock verl is taken for whole if verl's own tracker names it."""
     unfinished = Flaw("it was not finished", unfinished=True)
     try:
-        files = json.loads((folder / SEAL).read_text() or "{}").get("files")  # empty: killed in `unseal`
+        files = _Seal.of(folder).files
     except FileNotFoundError:
         return None if _tracked(folder.parent) == _step(folder) else unfinished
-    except (OSError, ValueError, AttributeError) as error:
-        return Flaw(f"{SEAL} cannot be read ({error!r})", unfinished=False)
+    except (OSError, ValueError) as error:
+        return Flaw(f"{SEAL} cannot be read ({str(error).splitlines()[0]})", unfinished=False)
     if files is None:
         return unfinished
     for name, wanted in files.items():
         path = folder / name
         if not path.is_file():
             return Flaw(f"{name} is missing", unfinished=False)
-        if path.stat().st_size != wanted["bytes"]:
-            return Flaw(f"{name} has {path.stat().st_size} of {wanted['bytes']} bytes", unfinished=False)
-        if _hash(path) != wanted["xxh3"]:
+        if path.stat().st_size != wanted.bytes:
+            return Flaw(f"{name} has {path.stat().st_size} of {wanted.bytes} bytes", unfinished=False)
+        if _hash(path) != wanted.xxh3:
             return Flaw(f"{name} is not what was written", unfinished=False)
     return None
 

@@ -70,6 +70,12 @@ def flip(path):
         (cut, "has 4993 of 5000 bytes"),
         (flip, "is not what was written"),
         (lambda path: (path.parents[1] / "complete.json").write_text('{"files": '), "complete.json cannot be read"),
+        (
+            lambda path: (path.parents[1] / "complete.json").write_text('{"files": {"a": {"bytes": 1}}}'),
+            "cannot be read",
+        ),
+        (lambda path: (path.parents[1] / "complete.json").write_text("[]"), "complete.json cannot be read"),
+        (lambda path: (path.parents[1] / "complete.json").write_bytes(b"\xff"), "complete.json cannot be read"),
         (lambda path: (path.parents[1] / "complete.json").unlink(), "it was not finished"),
     ],
 )
