@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf, open_dict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo import metric_utils
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -136,9 +138,10 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _val_metrics_update(self, data_sources, sample_uids, reward_extra_infos_dict, sample_turns, **kwargs):
         scalars = {k: v for k, v in reward_extra_infos_dict.items() if k in ("reward", "acc", "truncated")}
-        metrics = super()._val_metrics_update(data_sources, sample_uids, scalars, sample_turns, **kwargs)
-        # verl's best@k and worst@k resample with replacement, which is biased and depends on the order of the samples;
-        # ours is the unbiased estimator.
+        # verl's best@k and worst@k resample with replacement, which is biased, depends on the order of the samples and
+        # takes seconds; ours is the unbiased estimator.
+        with patch.object(metric_utils, "bootstrap_metric", lambda reduce_fns, **_: [(0.0, 0.0) for _ in reduce_fns]):
+            metrics = super()._val_metrics_update(data_sources, sample_uids, scalars, sample_turns, **kwargs)
         metrics = {name: value for name, value in metrics.items() if "/best@" not in name and "/worst@" not in name}
         return metrics | validation_metrics(data_sources, sample_uids, reward_extra_infos_dict["acc"])
 

@@ -270,3 +270,20 @@ def test_a_sample_says_whose_it_is():
     assert named[0] == ("set", row["extra_info"]["id"])
     prompt = json.dumps(row["prompt"], ensure_ascii=False)
     assert named[1] == ("set", Item(prompt, "7").id), "without an id and a question, the prompt stands for it"
+
+
+def test_validation_is_estimated_without_resampling(monkeypatch):
+    from verl.trainer.ppo import metric_utils
+
+    def resampled(**kwargs):
+        raise AssertionError("verl has resampled")
+
+    monkeypatch.setattr(metric_utils, "bootstrap_metric", resampled)
+    trainer = object.__new__(DSDRTrainer)
+    infos = {"reward": [1.0, 0.0, 0.0, 0.0, 1.0, 1.0], "acc": [1.0, 0.0, 0.0, 0.0, 1.0, 1.0], "text": ["x"] * 6}
+    found = trainer._val_metrics_update(["s"] * 6, ["a", "a", "a", "b", "b", "b"], infos, [])
+    assert found["val-core/s/acc/mean@3"] == pytest.approx(0.5)
+    assert found["val-aux/s/acc/std@3"] == pytest.approx((np.std([1, 0, 0]) + np.std([0, 1, 1])) / 2)
+    assert not [name for name in found if "best@" in name or "worst@" in name]
+    # 1 - C(2, 2) / C(3, 2) of a, 1 of b
+    assert found["val-core/s/acc/pass@2"] == pytest.approx((2 / 3 + 1) / 2)
