@@ -1,6 +1,6 @@
 """What λ_d does to advantages, on groups of real rollouts: `python -m recipe.study.lambda_d RUN/evaluation …`.
 
-The samples of each problem are taken in groups as in training. Prints a Markdown table (docs/study.md).
+The samples of each problem are taken in groups as in training. Prints a Markdown table.
 """
 
 from __future__ import annotations
