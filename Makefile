@@ -42,7 +42,7 @@ demo: $(READY) ## train SmolLM2-135M on arithmetic with DSDR, about 13 minutes o
 tiny: $(READY) ## the same path with a model of a million parameters, about 2 minutes
 	$(BIN)/python -m dsdr_verl.main_ppo +algorithm=dsdr profile=tiny trainer.experiment_name=tiny-$$(date +%Y%m%d-%H%M%S)
 
-study: $(READY) ## seven arms, five seeds on Countdown, evaluated and reported; some 5 hours on 2 cores, and goes on if stopped
+study: $(READY) ## eight arms, five seeds on Countdown, evaluated and reported; some 5 hours on 2 cores, and goes on if stopped
 	$(BIN)/python -m dsdr_verl.sweep recipe/study/sweep.yaml $(ARGS)
 	PYTHON=$(BIN)/python bash recipe/study/evaluate.sh outputs/study
 	$(BIN)/python -m dsdr_verl.report outputs/study/seed*-grpo outputs/study/seed*-d* outputs/study/*-base --out outputs/study.html

@@ -16,6 +16,7 @@ from dsdr_verl.report.runs import OPTIONS, SEED, Run, lookup
 
 LEVEL = 0.95
 SWEPT = ("λ_d", "λ_ℓ", "τ")  # options whose sensitivity is drawn
+_OPERATION = ("ray_kwargs", "checkpoints", "health", "cluster", "global_profiler")  # sections: how a run is run
 _SAME = [("model", "actor_rollout_ref.model.path"), *[option for option in OPTIONS if option[1] != SEED]]
 
 
@@ -61,8 +62,8 @@ Measured = Sequence[Sequence[tuple[Run, Mapping[str, float]]]]
 
 
 def arms_of(runs: Sequence[Run]) -> list[Arm]:
-    """Runs whose configs are equal but for seeds, all different, and for where they write; in order of appearance. If
-    there are no such two, each run is an arm by its own name."""
+    """Runs whose configs are equal but for seeds, all different, where they write, and `_OPERATION`; in order of
+    appearance. If there are no such two, each run is an arm by its own name."""
     alike: dict[tuple, list[Run]] = defaultdict(list)
     for run in runs:
         settings = _settings(run)
@@ -184,7 +185,7 @@ def _name(run: Run, arms: Sequence[Run]) -> str:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """The config by dotted keys, without seeds, the run's name and whatever is in its folder."""
+    """The config by dotted keys, of what decides on the numbers: no seeds, names, folders, and no `_OPERATION`."""
     found = {}
 
     def walk(key: str, value: object) -> None:
@@ -195,7 +196,7 @@ def _settings(run: Run) -> dict[str, str]:
             found[key] = str(value)
 
     folder = str(lookup(run.config, "run_dir") or run.folder)
-    walk("", run.config)
+    walk("", {section: value for section, value in run.config.items() if section not in _OPERATION})
     return found
 
 

@@ -70,6 +70,13 @@ def test_runs_that_differ_in_anything_else_are_not_one_arm(run_folder):
     assert names == ["dsdr", "dsdr, actor_rollout_ref.actor.entropy_coeff 0.1"]
 
 
+def test_how_a_run_is_run_makes_no_arm(run_folder):
+    """A dashboard, checkpoints that are kept, alarms: they may change between the seeds of a study of days."""
+    one = run_folder("1", data__seed=1, ray_kwargs__ray_init__include_dashboard=False)
+    other = run_folder("2", data__seed=2, checkpoints__keep_best=True, health__no_signal_steps=5)
+    assert seeded(arms_of(read_runs([one, other])))
+
+
 def test_means_and_paired_tests_over_seeds(study):
     before, after = [3, 4, 5], [6, 8, 7]
     first, second = compared(study({"grpo": before, "dsdr": after}))
