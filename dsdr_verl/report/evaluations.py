@@ -42,7 +42,7 @@ def read_evaluations(arms: Sequence[Arm]) -> tuple[Measured, list[str]]:
     if settings and lacking:
         notes.append(f"{len(lacking)} of {sum(len(arm.runs) for arm in arms)} runs were not evaluated")
     if len(settings) > 1:
-        notes.append("The evaluations differ in more than the model (manifest.json), so they cannot be compared")
+        notes.append("The evaluations differ in more than model and seed (manifest.json), so they cannot be compared")
     return measured, notes
 
 
@@ -54,7 +54,7 @@ def _read(folder: Path) -> tuple[dict[str, float], str]:
         for name, estimate in source.items():
             if isinstance(estimate, dict) and "estimate" in estimate:
                 values[name].append(float(estimate["estimate"]))
-    setting = {"n": summary["n"], **{key: value for key, value in decides.items() if key != "model"}}
+    setting = {"n": summary["n"], **{key: value for key, value in decides.items() if key not in ("model", "seed")}}
     return {name: float(np.mean(each)) for name, each in values.items()}, json.dumps(setting, sort_keys=True)
 
 

@@ -167,7 +167,7 @@ def evaluation_plots(arms: Sequence[Arm], measured: Measured) -> list[Plot]:
     plots = []
     for kind, title, unit in (
         ("pass", "Evaluation: pass@k over k", "problems solved"),
-        ("modes", "Evaluation: distinct correct modes in k samples", "modes a problem"),
+        ("modes", "Evaluation: modes in k samples", "distinct correct modes"),
     ):
         curves = [over_seeds(found) if (found := [_at_ks(v, kind) for _, v in each]) else NOTHING for each in measured]
         if any(len(curve.x) for curve in curves):

@@ -12,7 +12,7 @@ from dsdr_verl.report.__main__ import read_runs
 from dsdr_verl.report.arms import arms_of, compare_arms, ends, last_validations, mean_over_seeds, seeded, sweeps_of
 from dsdr_verl.report.evaluations import read_evaluations
 from dsdr_verl.report.page import evaluation_tables, write_report
-from dsdr_verl.report.plots import over_seeds
+from dsdr_verl.report.plots import drawing, evaluation_plots, over_seeds, training_plots, validation_plots
 
 DSDR = {"algorithm_name": "dsdr", "algorithm__dsdr__lambda_d": 0.001}
 GRPO = {"algorithm_name": "grpo", "algorithm__dsdr__lambda_d": 0.0}
@@ -190,11 +190,31 @@ def test_evaluations_of_arms(evaluated, tmp_path):
     assert 'id="evaluation"' in page and 'id="tests-of-evaluation"' in page and 'id="evaluation-modes"' in page
 
 
+def test_sampling_with_another_seed_is_the_same_evaluation(evaluated):
+    path = evaluated[5].folder / "evaluation/manifest.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    assert not read_evaluations(arms_of(evaluated))[1]
+
+
+def test_titles_are_within_their_plots(evaluated):
+    arms = arms_of(evaluated)
+    with drawing():
+        plots = training_plots(arms) + validation_plots(arms) + evaluation_plots(arms, read_evaluations(arms)[0])
+        for plot in plots:
+            plot.figure.canvas.draw()
+            axes = plot.figure.axes[0]
+            texts = [axes._left_title, axes.xaxis.label, axes.yaxis.label, *plot.figure.legends[0].get_texts()]
+            for text in texts:
+                box = text.get_window_extent()
+                assert box.x0 >= 0 and box.x1 <= plot.figure.bbox.x1 and box.y1 <= plot.figure.bbox.y1, text.get_text()
+    assert {"evaluation-modes", "pass-at-1", "entropy"} <= {plot.name for plot in plots}
+
+
 def test_evaluations_that_are_missing_broken_or_others(evaluated):
     (evaluated[0].folder / "evaluation/summary.json").write_text("{")
     shutil.rmtree(evaluated[4].folder / "evaluation")
     path = evaluated[5].folder / "evaluation/manifest.json"
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1, "n": 4'))
     measured, notes = read_evaluations(arms_of(evaluated))
     assert [len(each) for each in measured] == [2, 2]
     broken, lacking, others = notes
