@@ -187,6 +187,7 @@ def test_evaluations_of_arms(evaluated, tmp_path):
     pictures = write_report(evaluated, tmp_path / "report.html")
     assert {"report-evaluation-pass.png", "report-evaluation-modes.png"} <= {picture.name for picture in pictures}
     page = (tmp_path / "report.html").read_text()
+    assert "<td>32.0% <span>[27.0, 37.0]</span></td>" in page, "may go into two lines, between mean and interval alone"
     assert 'id="evaluation"' in page and 'id="tests-of-evaluation"' in page and 'id="evaluation-modes"' in page
 
 
