@@ -135,7 +135,7 @@ def test_the_recipes_are_the_papers():
     assert names["sensitivity"] == [f"{option}{value}" for option, some in values.items() for value in some]
     arms = {name.split("-")[-1] for name in names["study"]}
     assert arms == {"base", "grpo", "dapo", "dsdr", "dsdr_wo_gd", "dsdr_wo_gc", "dsdr_uniform", "diver_style"}
-    assert len(names["study"]) == 1 + 7 * 5 and "seed5-dsdr" in names["study"]
+    assert len(names["study"]) == 8 * 5 and "seed5-dsdr" in names["study"]
 
 
 def test_what_cannot_be_composed_is_told_before_anything_starts(tmp_path, capsys):
