@@ -30,6 +30,9 @@ from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
 from dsdr_verl.watching.gauges import TrainingGauges
 
+# Steps whose rows a checkpoint has, besides those since the one before: as far as the driver's log may be behind.
+ROWS_AGAIN = 50
+
 
 @register_trainer("dsdr")
 class DSDRTrainer(PPOTrainerSync):
@@ -51,7 +54,7 @@ class DSDRTrainer(PPOTrainerSync):
         with open_dict(config):
             config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
         self._resumed_rows: list[dict] = []
-        self._rows: list[dict] = []  # since the last checkpoint
+        self._rows: list[dict] = []  # for the next checkpoint
         self._checkpoint_due = False
         self._issued = (-1, 0)  # the step, and the prompts that it has asked for
 
@@ -198,7 +201,7 @@ class DSDRTrainer(PPOTrainerSync):
         checkpoints.unseal(folder)
         super()._save_checkpoint()
         checkpoints.seal(folder, self._rows)
-        self._rows = []
+        self._rows = [row for row in self._rows if row["step"] > self.global_steps - ROWS_AGAIN]
         self.events.send("checkpoint", step=self.global_steps)
         keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)
         checkpoints.remove(checkpoints.outdated(folder.parent, self._keep_last, keep_best))

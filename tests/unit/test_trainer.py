@@ -15,6 +15,7 @@ from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.console import MetricsLog, last_errors, short
 from dsdr_verl.data.problem_files import Item, to_row
 from dsdr_verl.scoring.scorer import RolloutScore
+from dsdr_verl.trainer.checkpoints import rows_of
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
@@ -196,6 +197,21 @@ def test_metrics_log_has_what_the_checkpoint_had(tmp_path):
     log.resume(4, held)
     log.resume(4, [held[-1] | {"metrics": {"a": 9.0}}])
     assert [(row["step"], row["kind"], *row["metrics"].values()) for row in log.rows()] == [(2, "step", 1.0), *rows]
+
+
+def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, tmp_path):
+    """The trainer may be several checkpoints ahead of a driver that is being stopped."""
+    trainer = object.__new__(DSDRTrainer)
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
+    trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
+    found = {}
+    for trainer.global_steps in range(1, 121):
+        trainer._keep_row("step", {"a": 1.0})
+        if trainer.global_steps in (60, 61, 120):
+            trainer._write_checkpoint()
+            found[trainer.global_steps] = [row["step"] for row in rows_of(trainer._folder())]
+    assert found == {60: [*range(1, 61)], 61: [*range(11, 62)], 120: [*range(12, 121)]}
 
 
 def test_last_errors(tmp_path):
