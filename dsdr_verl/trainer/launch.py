@@ -10,11 +10,15 @@ from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
 from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.ray_address import silence
 from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
+
+# Ends of an actor that somebody wanted.
+INTENDED = (ActorDiedErrorContext.OUT_OF_SCOPE, ActorDiedErrorContext.REF_DELETED, ActorDiedErrorContext.RAY_KILL)
 
 
 class RunFailed(RuntimeError):
@@ -142,10 +146,10 @@ class Watchdog:
         if lost := self.lost_node():
             raise RunFailed(lost)
         for actor in self._dead_actors():
-            seen = self._first_seen.setdefault(actor.actor_id, now)
+            seen = self._first_seen.setdefault(actor["ActorID"], now)
             if now - seen >= self.GRACE_S:
-                cause = (actor.death_cause or {}).get("actor_died_error_context", {}).get("error_message", "unknown")
-                raise RunFailed(f"{actor.class_name} (pid {actor.pid}, node {actor.node_id[:8]}) died: {cause}")
+                cause = actor["DeathCause"].actor_died_error_context.error_message or "no reason given"
+                raise RunFailed(f"{actor['ActorClassName']} (pid {actor['Pid']}) died: {cause}")
 
     def lost_node(self, wait: bool = False) -> str | None:
         """What to say of a node that was there at the start and has gone; None if all are there.
@@ -163,13 +167,7 @@ class Watchdog:
                 return None
             time.sleep(0.5)
 
-    def _dead_actors(self) -> list:
-        from ray.util.state import list_actors
-
-        try:
-            return list_actors(
-                filters=[("state", "=", "DEAD"), ("job_id", "=", self._job)], detail=True, timeout=5, limit=1000
-            )
-        except Exception:
-            # the state API needs the dashboard; without it the trainer's own errors have to do
-            return []
+    def _dead_actors(self) -> list[dict]:
+        # not by the state API: without a dashboard that waits for one, half a minute a call
+        found = ray._private.state.actors(job_id=ray.JobID.from_hex(self._job), actor_state_name="DEAD").values()
+        return [actor for actor in found if actor["DeathCause"].actor_died_error_context.reason not in INTENDED]
