@@ -100,6 +100,7 @@ class RunConsole:
         self.console = console
         self.log = MetricsLog(run_dir / "metrics.jsonl")
         self._task = None
+        self._training = False
         self._progress = progress_bar(console)
 
     def __enter__(self) -> RunConsole:
@@ -119,12 +120,17 @@ class RunConsole:
     def _on_ready(self, step: int, total_steps: int, rows: Sequence[dict]) -> None:
         self.log.resume(step, rows)
         self._progress.update(self._task, description="training", total=total_steps, completed=step)
+        self._training = True
         self.say(f"ready: {total_steps} steps" + (f", resuming after step {step}" if step else ""))
         if step >= total_steps:
             self.say(
                 "this run was already complete; raise trainer.total_training_steps to go on, or start anew with "
                 "another trainer.experiment_name or trainer.resume_mode=disable"
             )
+
+    def _on_stage(self, name: str, step: int) -> None:
+        if self._training:
+            self._progress.update(self._task, description=name)
 
     def _on_step(self, step: int, metrics: dict) -> None:
         self.log.append("step", step, metrics)

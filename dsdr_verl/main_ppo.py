@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import hydra
@@ -21,7 +23,9 @@ def main(config: DictConfig) -> None:
     from dsdr_verl.cluster.muster import MusterFailed
     from dsdr_verl.console import RunConsole, divert_output, last_errors
     from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
-    from dsdr_verl.trainer.launch import RunFailed, export_environment, joins_cluster, run, start_ray
+    from dsdr_verl.trainer.launch import export_environment, joins_cluster, run, start_ray
+    from dsdr_verl.trainer.traces import Traces
+    from dsdr_verl.trainer.watchdog import RunFailed
 
     export_environment(config)
     if problems := config_problems(config):
@@ -41,35 +45,50 @@ def main(config: DictConfig) -> None:
     console = RunConsole(divert_output(log_path), run_dir)
     start = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    traces = Traces.begin()
+    code = 0
+
+    def fail(why: str) -> None:
+        console.say(f"the run has failed: {why}")
+        for line in last_errors(log_path):
+            console.say(f"  in the log: {line}")
+        console.say(f"the full log: {log_path}")
+
+    def give_up(why: str) -> None:
+        fail(why)
+        traces.remove(logs=run_dir / "ray")
+        os._exit(1)
+
     try:
         with console:
             model = config.actor_rollout_ref.model.path
             choose(config, console.say)
             prepare(config, console)
-            console.say(f"ray        {start_ray(config)}")
+            console.say(f"ray        {start_ray(config, traces)}")
             if joins_cluster():
                 muster_nodes(config, model, console.say)
-            run(config, console.on_event)
+            run(config, console.on_event, console.say, give_up)
     except MusterFailed as failure:
         console.say(f"nothing was started: {failure}")
-        sys.exit(3)
+        code = 3
     except NoCheckpoint as failure:
         console.say(f"nothing was started: {failure}")
-        sys.exit(2)
+        code = 2
     except RunFailed as failure:
-        console.say(f"the run has failed: {failure}")
-        for line in last_errors(log_path):
-            console.say(f"  in the log: {line}")
-        console.say(f"the full log: {log_path}")
-        sys.exit(1)
+        fail(str(failure))
+        code = 1
     except KeyboardInterrupt:
         console.say(f"stopped; the same command resumes from the last checkpoint\nthe full log: {log_path}")
-        sys.exit(130)
+        code = 130
     except Exception as error:
-        console.say(f"the run has failed: {type(error).__name__}: {error}\nthe full log: {log_path}")
-        raise
-    finally:
-        ray.shutdown()
+        traceback.print_exc()
+        fail(f"{type(error).__name__}: {error}")
+        code = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it ends by itself
+    if not traces.remove(ray.shutdown, logs=run_dir / "ray" if code == 1 else None):
+        os._exit(code or 1)
+    if code:
+        sys.exit(code)
     summarise(console, run_dir, time.monotonic() - start)
 
 

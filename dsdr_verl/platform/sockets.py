@@ -5,6 +5,7 @@ started for itself: two such runs on one machine would load each other's weights
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 RUN = "DSDR_RUN"  # in the environment of all processes of a run
 _PREFIX = "rl-colocate-zmq-"
@@ -14,3 +15,8 @@ def of_this_run(handle: str) -> str:
     """verl's `ipc:///tmp/rl-colocate-zmq-<job>-….sock` with the run's name in it; as it is when the run has none."""
     run = os.environ.get(RUN)
     return handle.replace(_PREFIX, f"{_PREFIX}{run}-") if run else handle
+
+
+def sockets_of(run: str) -> list[Path]:
+    """Files of such sockets that are there."""
+    return list(Path("/tmp").glob(f"{_PREFIX}{run}-*"))

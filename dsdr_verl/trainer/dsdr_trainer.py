@@ -28,6 +28,7 @@ from dsdr_verl.trainer.events import Events
 from dsdr_verl.trainer.health import Health, HealthOptions, Unhealthy
 from dsdr_verl.trainer.loss import WEIGHT, dsdr_loss
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
+from dsdr_verl.trainer.stages import staged
 from dsdr_verl.watching.gauges import TrainingGauges
 
 # Steps whose rows a checkpoint has, besides those since the one before: as far as the driver's log may be behind.
@@ -35,6 +36,7 @@ ROWS_AGAIN = 50
 
 
 @register_trainer("dsdr")
+@staged
 class DSDRTrainer(PPOTrainerSync):
     """GRPO, DAPO and every DSDR arm: with λ_d = λ_ℓ = 0 it only measures diversity."""
 

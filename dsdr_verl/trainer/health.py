@@ -42,6 +42,9 @@ class HealthOptions(BaseModel):
     # `no_signal`: so many steps in a row without an advantage other than 0.
     no_signal_steps: StrictInt = Field(10, ge=1)
 
+    # A stage (generation, update, …) that takes longer ends the run: something hangs. None: never.
+    stage_minutes: float | None = Field(120.0, gt=0)
+
 
 class Health:
     """One a run."""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
-from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
 from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.ray_address import silence
 from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
-
-# Ends of an actor that somebody wanted.
-INTENDED = (ActorDiedErrorContext.OUT_OF_SCOPE, ActorDiedErrorContext.REF_DELETED, ActorDiedErrorContext.RAY_KILL)
-
-
-class RunFailed(RuntimeError):
-    """The run has ended early; the message says why in one paragraph."""
+from dsdr_verl.trainer.traces import Traces
+from dsdr_verl.trainer.watchdog import RunFailed, Watchdog
 
 
 def export_environment(config: DictConfig) -> None:
@@ -36,8 +30,11 @@ def joins_cluster() -> bool:
     return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
-def start_ray(config: DictConfig) -> str:
+def start_ray(config: DictConfig, traces: Traces) -> str:
     """Join the cluster at RAY_ADDRESS, or start one on this machine; returns what to tell the user about it.
+
+    Args:
+        traces: gets to know the session of a Ray that is started.
 
     Raises:
         RunFailed: nothing answers at RAY_ADDRESS, or it takes another token.
@@ -56,7 +53,7 @@ def start_ray(config: DictConfig) -> str:
             "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID")
             or wandb_id(run_dir, config.trainer.resume_mode != "disable"),
             "WANDB_RESUME": "allow",
-            RUN: uuid4().hex[:8],
+            RUN: traces.run,
         }
     )
     kwargs = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
@@ -70,6 +67,7 @@ def start_ray(config: DictConfig) -> str:
         for key in ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard"):
             kwargs.pop(key, None)
     else:
+        variables["VLLM_RPC_BASE_PATH"] = str(traces.folder)  # vLLM's sockets, which a killed one leaves
         kwargs["address"] = kwargs.get("address") or "local"  # else Ray joins whatever was last started on this machine
     try:
         context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
@@ -77,6 +75,8 @@ def start_ray(config: DictConfig) -> str:
         raise RunFailed(
             f"{error}; a cluster that is closed by a token needs RAY_AUTH_MODE=token and that token here as well"
         ) from error
+    if not joins_cluster():
+        traces.note(session=ray._private.worker._global_node.get_session_dir_path())
     where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
 
@@ -89,11 +89,15 @@ def wandb_id(run_dir: Path, resumes: bool) -> str:
     return path.read_text()
 
 
-def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
+def run(config: DictConfig, on_event: Callable[[dict], None], say: Callable[[str], None], give_up) -> None:
     """Train to the end.
 
+    Args:
+        say: a line for the user.
+        give_up: see `Watchdog`.
+
     Raises:
-        RunFailed: the trainer raised, or an actor of this run died and the trainer did not notice.
+        RunFailed: the trainer raised, or something of this run died or stands still and the trainer did not notice.
     """
     from dsdr_verl.trainer.runner import DSDRTaskRunner
 
@@ -103,71 +107,20 @@ def run(config: DictConfig, on_event: Callable[[dict], None]) -> None:
     # here, so that data files need to be on this node only
     runner = DSDRTaskRunner.options(scheduling_strategy=beside_this_process()).remote()
     finished = runner.run.remote(config)
-    watchdog = Watchdog()
-    try:
-        while not ray.wait([finished], timeout=0.5)[0]:
-            drain(events, on_event)
-            watchdog.check()
-        ray.get(finished)
-        drain(events, on_event)
-    except ray.exceptions.RayError as error:
-        drain(events, on_event)
-        raise RunFailed(watchdog.lost_node(wait=True) or describe(error)) from error
-    finally:
-        ray.kill(runner)
-        events.shutdown(force=True)
+    with Watchdog(say, give_up, config.health.stage_minutes) as watchdog:
 
+        def take(event: dict) -> None:
+            if event["kind"] == "stage":
+                watchdog.entered(event["name"], event["step"])
+            on_event(event)
 
-class Watchdog:
-    """Notices a node that has gone, or an actor of this run that has died while the trainer waits for it for ever.
-
-    The trainer itself notices most deaths of actors at once; it gets `GRACE_S` to report with the better message. Of a
-    lost node it would only say which of its connections broke first.
-    """
-
-    INTERVAL_S = 5.0
-    GRACE_S = 20.0
-    NODE_S = 40.0  # what Ray takes to call a node dead, with the health checks of dsdr_verl.cluster
-
-    def __init__(self):
-        self._next = time.monotonic() + self.INTERVAL_S
-        self._first_seen: dict[str, float] = {}
-        self._job = ray.get_runtime_context().get_job_id()
-        self._nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-    def check(self) -> None:
-        """Raises:
-        RunFailed: a node that was there at the start has gone, or an actor has been dead for longer than the grace.
-        """
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + self.INTERVAL_S
-        if lost := self.lost_node():
-            raise RunFailed(lost)
-        for actor in self._dead_actors():
-            seen = self._first_seen.setdefault(actor["ActorID"], now)
-            if now - seen >= self.GRACE_S:
-                cause = actor["DeathCause"].actor_died_error_context.error_message or "no reason given"
-                raise RunFailed(f"{actor['ActorClassName']} (pid {actor['Pid']}) died: {cause}")
-
-    def lost_node(self, wait: bool = False) -> str | None:
-        """What to say of a node that was there at the start and has gone; None if all are there.
-
-        Args:
-            wait: something has broken, so give Ray the time to find out, on a cluster of several nodes.
-        """
-        deadline = time.monotonic() + (self.NODE_S if wait and len(self._nodes) > 1 else 0)
-        while True:
-            for node in ray.nodes():
-                if not node["Alive"] and node["NodeID"] in self._nodes:
-                    reason = node.get("DeathReasonMessage") or "no reason given"
-                    return f"node {node['NodeManagerAddress']} has left the cluster: {reason}"
-            if time.monotonic() >= deadline:
-                return None
-            time.sleep(0.5)
-
-    def _dead_actors(self) -> list[dict]:
-        # not by the state API: without a dashboard that waits for one, half a minute a call
-        found = ray._private.state.actors(job_id=ray.JobID.from_hex(self._job), actor_state_name="DEAD").values()
-        return [actor for actor in found if actor["DeathCause"].actor_died_error_context.reason not in INTENDED]
+        try:
+            while not ray.wait([finished], timeout=0.5)[0]:
+                drain(events, take)
+                watchdog.check()
+            ray.get(finished)
+            drain(events, take)
+        except ray.exceptions.RayError as error:
+            with contextlib.suppress(ray.exceptions.RayError):  # the events' own actor may be what has died
+                drain(events, take)
+            raise RunFailed(watchdog.lost_node(wait=True) or f"{describe(error)} ({watchdog.where})") from error

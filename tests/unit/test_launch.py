@@ -6,6 +6,8 @@ from omegaconf import OmegaConf
 
 from dsdr_verl.ray_address import silence
 from dsdr_verl.trainer import launch
+from dsdr_verl.trainer.traces import Traces
+from dsdr_verl.trainer.watchdog import RunFailed
 
 
 def test_an_address_where_nobody_answers_is_told_at_once(monkeypatch, tmp_path):
@@ -20,8 +22,8 @@ def test_an_address_where_nobody_answers_is_told_at_once(monkeypatch, tmp_path):
         }
     )
     began = time.monotonic()
-    with pytest.raises(launch.RunFailed, match="RAY_ADDRESS: no Ray answers at 127"):
-        launch.start_ray(config)
+    with pytest.raises(RunFailed, match="RAY_ADDRESS: no Ray answers at 127"):
+        launch.start_ray(config, Traces("run", tmp_path, 0.0))
     assert time.monotonic() - began < 20
 
 
@@ -40,37 +42,3 @@ def test_one_run_of_wandb_for_one_run_folder(tmp_path):
     first = launch.wandb_id(tmp_path, resumes=False)
     assert launch.wandb_id(tmp_path, resumes=True) == first
     assert launch.wandb_id(tmp_path, resumes=False) != first
-
-
-class Nodes:
-    """Of a cluster whose second node goes once it has been looked at `alive_for` times."""
-
-    def __init__(self, alive_for: int):
-        self.looks, self.alive_for = 0, alive_for
-
-    def __call__(self) -> list[dict]:
-        self.looks += 1
-        gone = self.looks > self.alive_for
-        second = {"NodeID": "b", "Alive": not gone, "NodeManagerAddress": "10.0.0.2", "DeathReasonMessage": "silent"}
-        return [{"NodeID": "a", "Alive": True, "NodeManagerAddress": "10.0.0.1"}, second]
-
-
-def watchdog(monkeypatch, nodes: Nodes) -> launch.Watchdog:
-    monkeypatch.setattr(launch.ray, "nodes", nodes)
-    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
-    context = type("Context", (), {"get_job_id": lambda self: "1"})
-    monkeypatch.setattr(launch.ray, "get_runtime_context", context)
-    return launch.Watchdog()
-
-
-def test_a_lost_node_is_named(monkeypatch):
-    watch = watchdog(monkeypatch, Nodes(alive_for=3))
-    assert watch.lost_node() is None
-    assert watch.lost_node(wait=True) == "node 10.0.0.2 has left the cluster: silent"
-
-
-def test_nodes_that_were_never_there_are_not_missed(monkeypatch):
-    watch = watchdog(monkeypatch, Nodes(alive_for=0))
-    began = time.monotonic()
-    assert watch.lost_node(wait=True) is None, "one node was there at the start, so there is nothing to wait for"
-    assert time.monotonic() - began < 5

@@ -1,0 +1,139 @@
+"""What a run leaves outside of its folder, removed after any end: processes, shared memory, sockets, Ray's session.
+
+A driver that is killed cannot do it. What it had is written down where it starts, and the next run of the same user on
+that machine removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from dsdr_verl.platform.sockets import RUN, sockets_of
+from dsdr_verl.trainer import processes
+
+_NOTE = "run.json"
+_PREFIX = "dsdr-run-"
+SHARED_MEMORY = Path("/dev/shm")
+# Of Python and vLLM, of verl's weight sync, of torch's data loaders, and of Ray's object store.
+_SEGMENT = re.compile(r"(psm_|verl_weights_|torch_|plasma|sem\.loky-|sem\.mp-).+")
+RAY_S = 20.0  # for Ray to go by itself
+
+
+@dataclass
+class Traces:
+    """One a run. Its `folder` has sockets, and a note of what there is, which is locked while the driver lives."""
+
+    run: str
+    folder: Path
+    since: float  # seconds since the epoch
+    session: str | None = None  # of a Ray that the run has started
+    _lock: int | None = None
+
+    @classmethod
+    def begin(cls) -> Traces:
+        """Mark this process, and all that it starts, as a run's. What dead runs of this user have left goes."""
+        for left in _dead():
+            left.remove()
+        run = uuid4().hex[:8]
+        traces = cls(run, Path(tempfile.gettempdir()) / f"{_PREFIX}{run}", time.time())
+        traces.folder.mkdir(mode=0o700)
+        traces._lock = os.open(traces.folder / _NOTE, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(traces._lock, fcntl.LOCK_EX)
+        traces.note()
+        os.environ[RUN] = run
+        return traces
+
+    def note(self, session: str | None = None) -> None:
+        """Write down what there is.
+
+        Args:
+            session: the folder of a Ray that the run has started.
+        """
+        self.session = session or self.session
+        os.pwrite(self._lock, json.dumps({"run": self.run, "since": self.since, "session": self.session}).encode(), 0)
+
+    def remove(self, ray_shutdown: Callable[[], None] | None = None, logs: Path | None = None) -> bool:
+        """Leave nothing of the run on this machine.
+
+        Args:
+            ray_shutdown: asked first, for a while.
+            logs: a folder that gets the logs of the Ray that the run had started.
+
+        Returns:
+            whether Ray has gone by itself. Else a thread of this process still waits for it.
+        """
+        gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
+        processes.end_all(self.run)
+        for socket in sockets_of(self.run):
+            socket.unlink(missing_ok=True)
+        for segment in _unused(self.since):
+            segment.unlink(missing_ok=True)
+        if self.session:
+            if logs:
+                with contextlib.suppress(OSError, shutil.Error):  # they help, but a full disk has said what is wrong
+                    shutil.copytree(Path(self.session) / "logs", logs, dirs_exist_ok=True, symlinks=True)
+            _remove_session(Path(self.session))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return gone
+
+
+def _dead() -> Iterator[Traces]:
+    """Of runs of this user whose driver is gone."""
+    for note in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_NOTE}"):
+        with contextlib.suppress(OSError, ValueError, TypeError), open(note) as file:
+            if os.fstat(file.fileno()).st_uid == os.getuid():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                traces = Traces(folder=note.parent, **json.load(file))
+                if note.parent.name == f"{_PREFIX}{traces.run}":
+                    yield traces
+
+
+def _unused(since: float) -> list[Path]:
+    """Segments of shared memory that this user has made after `since` and that no process has open."""
+    if not SHARED_MEMORY.is_dir():
+        return []
+    used = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            used |= set(re.findall(r"/dev/shm/(\S+)", (process / "maps").read_text(errors="replace")))
+    found = []
+    for path in SHARED_MEMORY.iterdir():
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            ours = status.st_uid == os.getuid() and status.st_mtime >= since - 0.1  # a file's clock is coarser
+            if ours and _SEGMENT.fullmatch(path.name) and path.name not in used:
+                found.append(path)
+    return found
+
+
+def _remove_session(session: Path) -> None:
+    latest = session.parent / "session_latest"
+    with contextlib.suppress(OSError):
+        if latest.is_symlink() and latest.resolve() == session.resolve():
+            latest.unlink()
+    shutil.rmtree(session, ignore_errors=True)
+
+
+def _within(seconds: float, call: Callable[[], None]) -> bool:
+    """Whether `call` has returned, or failed, in time; it goes on in a thread if not."""
+    thread = threading.Thread(target=_quietly, args=(call,), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def _quietly(call: Callable[[], None]) -> None:
+    with contextlib.suppress(Exception):
+        call()

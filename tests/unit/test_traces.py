@@ -1,0 +1,121 @@
+"""What is left of a run and whose it is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import pytest
+
+from dsdr_verl.platform.sockets import RUN
+from dsdr_verl.trainer import processes, traces
+from dsdr_verl.trainer.traces import Traces
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(RUN, "")
+
+
+def child(run: str, code: str = "import time; print(flush=True); time.sleep(100)") -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {RUN: run}, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def test_nothing_is_left(tmp_path):
+    traces = Traces.begin()
+    session, logs = tmp_path / "ray" / "session_1", tmp_path / "logs"
+    (session / "logs").mkdir(parents=True)
+    (session / "logs" / "gcs_server.err").write_text("why")
+    (session.parent / "session_latest").symlink_to(session)
+    traces.note(session=str(session))
+    socket = Path(f"/tmp/rl-colocate-zmq-{traces.run}-1.sock")
+    socket.touch()
+    stopped, other = child(traces.run), child("another")
+    stopped.send_signal(signal.SIGSTOP)
+    assert traces.remove(logs=logs)
+    assert stopped.wait(10) == -signal.SIGKILL and other.poll() is None
+    other.kill()
+    assert not socket.exists() and not list(tmp_path.glob("dsdr-run-*")) and not list(session.parent.iterdir())
+    assert (logs / "gcs_server.err").read_text() == "why"
+
+
+def test_memory_that_somebody_uses_is_left_alone(tmp_path):
+    old = shared_memory.SharedMemory(create=True, size=64)
+    time.sleep(0.02)
+    mine = Traces.begin()
+    used, orphan = (shared_memory.SharedMemory(create=True, size=64) for _ in range(2))
+    os.utime(f"/dev/shm/{old.name}", (0, mine.since - 1))
+    name = orphan.name
+    orphan.close()
+    mine.remove()
+    assert not Path(f"/dev/shm/{name}").exists(), "nobody has it"
+    assert Path(f"/dev/shm/{used.name}").exists(), "this process has it"
+    old.close(), used.close()
+    assert Path(f"/dev/shm/{old.name}").exists(), "it was there before"
+    for left in (old, used):
+        left.unlink()
+
+
+def test_the_next_run_removes_what_a_killed_one_has_left(tmp_path):
+    begin = "from dsdr_verl.trainer.traces import Traces; print(Traces.begin().run, flush=True)"
+    code = f"{begin}; import time; time.sleep(99)"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    run = driver.stdout.readline().strip()
+    orphan = child(run)
+    Traces.begin().remove()
+    assert driver.poll() is None and orphan.poll() is None, "it lives"
+    driver.kill()
+    driver.wait()
+    Traces.begin().remove()
+    assert orphan.wait(10) == -signal.SIGKILL
+    assert not list(tmp_path.glob("dsdr-run-*"))
+
+
+@pytest.mark.parametrize(
+    "note", ['{"run": "other", "since": 0, "session": "victim"}', "[]", '{"run": "x", "since": 0, "hm": 1}', "\udcff"]
+)
+def test_a_note_that_is_none(tmp_path, note):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    folder = tmp_path / "dsdr-run-x"
+    folder.mkdir()
+    (folder / "run.json").write_bytes(
+        note.replace("victim", json.dumps(str(victim))[1:-1]).encode(errors="surrogateescape")
+    )
+    assert not list(traces._dead()) and victim.exists()
+
+
+def test_ray_that_does_not_go(monkeypatch):
+    monkeypatch.setattr(traces, "RAY_S", 0.2)
+    assert not Traces.begin().remove(ray_shutdown=lambda: time.sleep(3))
+
+    def fails():
+        raise RuntimeError("no Ray")
+
+    assert Traces.begin().remove(ray_shutdown=fails)
+
+
+def test_titles_and_kinds():
+    for line, title, kind in (
+        ("ray::WorkerDict.actor_update", "ray::WorkerDict.actor_update", processes.Kind.ACTOR),
+        ("ray::dsdr_scoring_0:ScoringActor.score", "ray::dsdr_scoring_0:ScoringActor.score", processes.Kind.REPLACED),
+        ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp", "gcs_server", processes.Kind.VITAL),
+        ("/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=/t", "raylet", processes.Kind.VITAL),
+        ("/v/bin/python -u /x/ray/_private/log_monitor.py --session", "python log_monitor.py", processes.Kind.ASIDE),
+        ("VLLM::EngineCore", "VLLM::EngineCore", processes.Kind.VITAL),
+        ("python -c import x; zygote.serve(5, 512)", "verifier", processes.Kind.REPLACED),
+        ("python -m vllm.registry", "python vllm.registry", processes.Kind.ACTOR),
+        ("tail -f x", "tail", processes.Kind.ACTOR),
+    ):
+        assert processes.title_of(f"{line} ") == title
+        assert processes.kind_of(f"{line} ") == kind
