@@ -13,17 +13,20 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tree uses
+from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
+    if not joins_cluster():
+        stay_on_loopback()
     import ray
 
     from dsdr_verl.checks import config_problems
     from dsdr_verl.cluster.muster import MusterFailed
     from dsdr_verl.console import RunConsole, divert_output, last_errors
     from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
-    from dsdr_verl.trainer.launch import export_environment, joins_cluster, run, start_ray
+    from dsdr_verl.trainer.launch import export_environment, run, start_ray
     from dsdr_verl.trainer.traces import Traces
     from dsdr_verl.trainer.watchdog import RunFailed
 

@@ -13,3 +13,6 @@ vllm_metadata.install()
 import dsdr_verl.conf  # noqa: E402 - the resolvers of the config tree, for processes that resolve it
 import dsdr_verl.platform.cpu  # noqa: E402
 import dsdr_verl.trainer.registered  # noqa: E402, F401
+from dsdr_verl.platform import rendezvous  # noqa: E402
+
+rendezvous.install()

@@ -1,7 +1,8 @@
-"""Whether a Ray answers at an address, before Ray itself is asked: it would try for more than ten minutes."""
+"""Where Ray is: on this machine alone unless a cluster is joined, and whether one answers before Ray itself is asked."""
 
 from __future__ import annotations
 
+import os
 import socket
 
 
@@ -17,3 +18,17 @@ def silence(address: str, seconds: float = 5.0) -> str | None:
     except OSError as error:
         return f"no Ray answers at {address} ({error.strerror or error})"
     return None
+
+
+def stay_on_loopback() -> None:
+    """To be called before `ray` is imported: a Ray that this process starts, and all that runs in it, listens at
+    127.0.0.1 only, and one that does can be found.
+
+    By itself Ray takes the address that other machines see, and listens on every interface. The variable is its own
+    switch for systems whose firewall asks about that; set it to 1 to have Ray's own way.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def joins_cluster() -> bool:
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.progress import progress_bar
+from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
 from dsdr_verl.rollouts import ScoringJob, score_rollouts, summarise
 from dsdr_verl.scoring.options import ScoringOptions
@@ -148,6 +149,8 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
     if not on_ray:
         yield options
         return
+    if not joins_cluster():
+        stay_on_loopback()
     import ray
 
     from dsdr_verl.scoring.service import ScoringClient

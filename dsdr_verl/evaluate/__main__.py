@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 import dsdr_verl.conf  # the resolvers of the config tree
 import dsdr_verl.evaluate.settings  # noqa: F401 - the scoring options become a part of the config tree
+from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 
 if TYPE_CHECKING:
     from dsdr_verl.evaluate.run import Evaluation
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 @hydra.main(config_path="pkg://dsdr_verl.conf.evaluate", config_name="evaluate", version_base=None)
 def main(config: DictConfig) -> None:
+    if not joins_cluster():
+        stay_on_loopback()
     from dsdr_verl.evaluate.manifest import alone_in
     from dsdr_verl.evaluate.run import open_folder, prepare
     from dsdr_verl.evaluate.settings import config_problems

@@ -12,7 +12,7 @@ import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dsdr_verl.platform.sockets import RUN
-from dsdr_verl.ray_address import silence
+from dsdr_verl.ray_address import joins_cluster, silence
 from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
 from dsdr_verl.trainer.traces import Traces
@@ -24,10 +24,6 @@ def export_environment(config: DictConfig) -> None:
     env = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     for name, value in env.items():
         os.environ.setdefault(name, str(value))
-
-
-def joins_cluster() -> bool:
-    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
 def start_ray(config: DictConfig, traces: Traces) -> str:

@@ -29,6 +29,7 @@ class Run:
     folder: Path
     ended_at: float  # by time.monotonic
     leftovers: list[str]
+    pid: int
 
     def steps(self) -> list[dict]:
         return [row["metrics"] for row in self.rows("step")]
@@ -39,9 +40,14 @@ class Run:
 
 
 class Started:
-    """A run that goes on; `wait` ends it. Its processes are told by an environment variable of their own."""
+    """A run that goes on; `wait` ends it. Its processes are told by an environment variable of their own.
 
-    def __init__(self, folder: Path, *overrides: str, entry: str = "dsdr_verl.main_ppo", env: dict | None = None):
+    `within` is a command that runs the command after it.
+    """
+
+    def __init__(
+        self, folder: Path, *overrides: str, entry: str = "dsdr_verl.main_ppo", env: dict | None = None, within=()
+    ):
         self.folder, self.mark = folder, f"{folder}:{time.time_ns()}"
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "DSDR_TEST_RUN": self.mark} | (env or {})
         environment.pop("RAY_ADDRESS", None)
@@ -49,7 +55,7 @@ class Started:
         self.output = folder / "console.txt"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", entry, *overrides],
+                [*within, sys.executable, "-m", entry, *overrides],
                 stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment, start_new_session=True,
             )  # fmt: skip
 
@@ -83,7 +89,7 @@ class Started:
         leftovers = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left if process.is_running()]
         for process in left:
             process.kill()
-        return Run(self.process.returncode, self.output.read_text(), self.folder, ended_at, leftovers)
+        return Run(self.process.returncode, self.output.read_text(), self.folder, ended_at, leftovers, self.process.pid)
 
 
 def run(folder: Path, *overrides: str, **kwargs) -> Run:

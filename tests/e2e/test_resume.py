@@ -1,10 +1,10 @@
 """A run that is killed, at whatever moment, and started again by the same command is the run that was never killed."""
 
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.chaos.cell import INJECT
 from tests.e2e.runs import TINY, Started, log_tail, run
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,8 @@ def uninterrupted(tmp_path_factory):
 
 
 def kill(folder, stage: str, step: int) -> None:
-    env = {"DSDR_TEST_KILL": f"{stage} {step}", "PYTHONPATH": str(Path(__file__).parent / "killed_at")}
+    struck = folder / f"struck-{stage}.jsonl"
+    env = {"DSDR_TEST_FAULTS": f"kill/all/{stage}/{step}", "DSDR_TEST_STRUCK": str(struck), "PYTHONPATH": INJECT}
     no_dashboard = "+ray_kwargs.ray_init.include_dashboard=false"
     ended = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *EXACT, env=env).wait(timeout=300)
     assert ended.returncode == -9, f"it was not killed at {stage} of step {step}\n{ended.output}\n{log_tail(folder)}"

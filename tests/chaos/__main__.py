@@ -1,0 +1,89 @@
+"""`make chaos`: a run for each cell of the matrix of faults, processes and stages; those that go on share a run.
+
+A cell takes one to two minutes. What has been done is not done again: `--out` holds a line for each outcome.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from itertools import product
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.cell import Cell, Outcome, outcomes
+from tests.chaos.inject.sitecustomize import FAULTS, KINDS, STAGES
+
+# Their runs go on, so that one run has a fault at each stage.
+SURVIVED = ("scoring_actor", "verifier")
+NEVER = {("stop", "driver")}  # nobody is left to notice; it goes on when it is let go
+
+
+def matrix(faults: list[str], kinds: list[str], stages: list[str]) -> list[Cell]:
+    cells = [Cell(*parts) for parts in product([f for f in faults if f != "disk"], kinds, stages)]
+    if "disk" in faults:
+        cells += [Cell("disk", "all", stage) for stage in stages]
+    return [cell for cell in cells if (cell.fault, cell.kind) not in NEVER]
+
+
+def runs_of(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that share a run: of one fault that is survived."""
+    shared: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        alone = cell.kind not in SURVIVED and cell.fault != "slow"
+        shared.setdefault((cell.fault, cell.kind, cell.stage if alone else ""), []).append(cell)
+    return list(shared.values())
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["| fault | process | stage | outcome | s | what it said |", "|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (row["cell"]["fault"], row["cell"]["kind"], row["cell"]["stage"])):
+        cell, seconds = row["cell"], "" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        said = row["said"].replace("|", "\\|")[:160]
+        what = f"**WRONG: {row['wrong']}**" if row["wrong"] else row["what"]
+        lines.append(f"| {cell['fault']} | {cell['kind']} | {cell['stage']} | {what} | {seconds} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", nargs="+", choices=sorted(FAULTS), default=sorted(FAULTS))
+    parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(set(KINDS) - {"all"}))
+    parser.add_argument("--stages", nargs="+", choices=sorted(STAGES), default=list(STAGES))
+    parser.add_argument("--sample", type=int, help="so many runs, at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
+    args = parser.parse_args(argv)
+    console, results = Console(highlight=False), args.out / "results.jsonl"
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = list(map(json.loads, results.read_text().splitlines())) if results.exists() else []
+    done = [Cell(**row["cell"]) for row in rows]
+    todo = runs_of([cell for cell in matrix(args.faults, args.kinds, args.stages) if cell not in done])
+    if args.sample:
+        todo = random.Random(args.seed).sample(todo, min(args.sample, len(todo)))
+    console.print(f"{len(todo)} runs, one to two minutes each; {len(done)} outcomes are there")
+    for number, cells in enumerate(todo, 1):
+        folder = args.out / "runs" / "-".join(cells[0].at(len(cells)).split("/"))
+        shutil.rmtree(folder, ignore_errors=True)
+        for outcome in outcomes(folder.absolute(), cells):
+            rows.append(outcome.row())
+            with open(results, "a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            console.print(f"{number}/{len(todo)} {line(outcome)}", soft_wrap=True)
+            if not outcome.wrong:
+                shutil.rmtree(folder, ignore_errors=True)
+    (args.out / "table.md").write_text(table(rows))
+    wrong = sum(bool(row["wrong"]) for row in rows)
+    console.print(f"{len(rows)} outcomes, {wrong} of them wrong: {args.out / 'table.md'}")
+    return 1 if wrong else 0
+
+
+def line(outcome: Outcome) -> str:
+    seconds = "" if outcome.seconds is None else f" after {outcome.seconds:.0f} s"
+    return f"{outcome.cell}: {outcome.what}{seconds} {'WRONG: ' + outcome.wrong if outcome.wrong else ''}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
