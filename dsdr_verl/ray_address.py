@@ -1,4 +1,4 @@
-"""Where Ray is: on this machine alone unless a cluster is joined, and whether one answers before Ray itself is asked."""
+"""Where Ray is: on this machine alone unless a cluster is joined; and whether one answers, before Ray is asked."""
 
 from __future__ import annotations
 

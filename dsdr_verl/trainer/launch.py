@@ -119,4 +119,4 @@ def run(config: DictConfig, on_event: Callable[[dict], None], say: Callable[[str
         except ray.exceptions.RayError as error:
             with contextlib.suppress(ray.exceptions.RayError):  # the events' own actor may be what has died
                 drain(events, take)
-            raise RunFailed(watchdog.lost_node(wait=True) or f"{describe(error)} ({watchdog.where})") from error
+            raise RunFailed(watchdog.diagnosis(describe(error))) from error

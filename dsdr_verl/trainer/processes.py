@@ -118,6 +118,11 @@ class Watch:
         self._vital: dict[tuple[int, float], Process] = {}
         self._since: dict[tuple[int, float], float] = {}  # of a stop, or of going
 
+    def gone(self) -> list[Process]:
+        """Vital ones that are missing at this moment."""
+        present = {(process.pid, process.started) for process in of_run(self._run)}
+        return [process for key, process in self._vital.items() if key not in present]
+
     def look(self) -> Findings:
         """Ends those that are stopped and will be replaced, and tells of all others."""
         now, found = time.monotonic(), Findings()
@@ -137,5 +142,6 @@ class Watch:
                 )
             elif process.kind != Kind.REPLACED and seconds >= self.STOPPED_S:
                 found.faults.append(f"{process} has been stopped (SIGSTOP) for {seconds:.0f} s")
-        self._vital |= {key: process for key, process in present.items() if process.kind == Kind.VITAL}
+        vital = {key: process for key, process in present.items() if process.kind == Kind.VITAL}
+        self._vital = self._vital | vital  # not in place: `gone` is called from another thread
         return found

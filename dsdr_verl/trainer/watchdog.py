@@ -51,6 +51,7 @@ class Watchdog:
         self._dead: dict[str, float] = {}
         self._job = ray.get_runtime_context().get_job_id()
         self._nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        self._watch = Watch(os.environ[RUN])
         self._sentries = Sentries(os.environ[RUN])
 
     def __enter__(self) -> Watchdog:
@@ -70,6 +71,14 @@ class Watchdog:
     @property
     def where(self) -> str:
         return f"in {self._stage} of step {self._step}" if self._step else f"in {self._stage}"
+
+    def diagnosis(self, error: str) -> str:
+        """What to say of an error of the trainer: what has gone, and where it was."""
+        if lost := self.lost_node(wait=True):
+            return lost
+        actors = [f"{actor['ActorClassName']} (pid {actor['Pid']})" for actor in self._dead_actors()]
+        gone = [*map(str, self._watch.gone()), *actors]
+        return f"{' and '.join(gone) + ' went ' if gone else ''}{self.where}: {error}"
 
     def check(self) -> None:
         """Raises:
@@ -116,9 +125,8 @@ class Watchdog:
         return [actor for actor in found if actor["DeathCause"].actor_died_error_context.reason not in INTENDED]
 
     def _look(self) -> None:
-        watch = Watch(os.environ[RUN])
         while not self._over.wait(self.LOOK_S):
-            found = watch.look()
+            found = self._watch.look()
             for line in found.replaced:
                 self._say(line)
             faults = [f"{fault}, {self.where}" for fault in found.faults] or self._endless()

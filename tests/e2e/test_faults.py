@@ -1,8 +1,10 @@
 """A run that cannot go on ends within a minute, says why, and leaves no process behind."""
 
+import ipaddress
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dsdr_verl.trainer.checkpoints import flaw
@@ -23,9 +25,23 @@ def must_have_failed(finished: Run, since: float, *says: str) -> None:
 def test_a_dead_worker(tmp_path):
     started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500")
     started.wait_for("step    1", timeout=300)
+    assert not seen_from_outside(started), "services listen at loopback only"
     killed_at = time.monotonic()
-    next(p for p in started.processes() if " ".join(p.cmdline()).startswith("VLLM::Worker")).kill()
-    must_have_failed(started.wait(timeout=90), killed_at, "EngineDeadError")
+    worker = next(p for p in started.processes() if " ".join(p.cmdline()).startswith("VLLM::Worker"))
+    worker.kill()
+    must_have_failed(started.wait(timeout=90), killed_at, f"VLLM::Worker (pid {worker.pid})", "of step ")
+
+
+def seen_from_outside(started: Started) -> list[str]:
+    """Where other machines could reach the run."""
+    found = []
+    for process in started.processes():
+        for connection in process.net_connections("inet"):
+            address = ipaddress.ip_address(connection.laddr.ip)
+            address = getattr(address, "ipv4_mapped", None) or address
+            if connection.status == psutil.CONN_LISTEN and not address.is_loopback:
+                found.append(f"{process.cmdline()} at {connection.laddr}")
+    return found
 
 
 def test_a_failed_weight_sync(tmp_path):
