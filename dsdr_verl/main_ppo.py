@@ -70,7 +70,7 @@ def main(config: DictConfig) -> None:
             console.say(f"ray        {start_ray(config, traces)}")
             if joins_cluster():
                 muster_nodes(config, model, console.say)
-            run(config, console.on_event, console.say, give_up)
+            run(config, traces, console.on_event, console.say, give_up)
     except MusterFailed as failure:
         console.say(f"nothing was started: {failure}")
         code = 3

@@ -85,12 +85,17 @@ def wandb_id(run_dir: Path, resumes: bool) -> str:
     return path.read_text()
 
 
-def run(config: DictConfig, on_event: Callable[[dict], None], say: Callable[[str], None], give_up) -> None:
+def run(
+    config: DictConfig,
+    traces: Traces,
+    on_event: Callable[[dict], None],
+    say: Callable[[str], None],
+    give_up: Callable[[str], None],
+) -> None:
     """Train to the end.
 
     Args:
-        say: a line for the user.
-        give_up: see `Watchdog`.
+        traces, say, give_up: see `Watchdog`.
 
     Raises:
         RunFailed: the trainer raised, or something of this run died or stands still and the trainer did not notice.
@@ -103,7 +108,7 @@ def run(config: DictConfig, on_event: Callable[[dict], None], say: Callable[[str
     # here, so that data files need to be on this node only
     runner = DSDRTaskRunner.options(scheduling_strategy=beside_this_process()).remote()
     finished = runner.run.remote(config)
-    with Watchdog(say, give_up, config.health.stage_minutes) as watchdog:
+    with Watchdog(traces, say, give_up, config.health.stage_minutes) as watchdog:
 
         def take(event: dict) -> None:
             if event["kind"] == "stage":

@@ -14,9 +14,8 @@ import re
 import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,8 +25,7 @@ from dsdr_verl.trainer import processes
 _NOTE = "run.json"
 _PREFIX = "dsdr-run-"
 SHARED_MEMORY = Path("/dev/shm")
-# Of Python and vLLM, of verl's weight sync, of torch's data loaders, and of Ray's object store.
-_SEGMENT = re.compile(r"(psm_|verl_weights_|torch_|plasma|sem\.loky-|sem\.mp-).+")
+_OPEN = re.compile(rf"{SHARED_MEMORY}/([^\s/]+)$", re.MULTILINE)  # in /proc/<pid>/maps; not what has been removed
 RAY_S = 20.0  # for Ray to go by itself
 
 
@@ -37,9 +35,9 @@ class Traces:
 
     run: str
     folder: Path
-    since: float  # seconds since the epoch
     session: str | None = None  # of a Ray that the run has started
-    _lock: int | None = None
+    segments: set[str] = field(default_factory=set)  # of shared memory
+    lock: int | None = None
 
     @classmethod
     def begin(cls) -> Traces:
@@ -47,22 +45,24 @@ class Traces:
         for left in _dead():
             left.remove()
         run = uuid4().hex[:8]
-        traces = cls(run, Path(tempfile.gettempdir()) / f"{_PREFIX}{run}", time.time())
+        traces = cls(run, Path(tempfile.gettempdir()) / f"{_PREFIX}{run}")
         traces.folder.mkdir(mode=0o700)
-        traces._lock = os.open(traces.folder / _NOTE, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(traces._lock, fcntl.LOCK_EX)
+        traces.lock = os.open(traces.folder / _NOTE, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(traces.lock, fcntl.LOCK_EX)
         traces.note()
         os.environ[RUN] = run
         return traces
 
     def note(self, session: str | None = None) -> None:
-        """Write down what there is.
+        """Write down what there is, shared memory of the run's processes included.
 
         Args:
             session: the folder of a Ray that the run has started.
         """
         self.session = session or self.session
-        os.pwrite(self._lock, json.dumps({"run": self.run, "since": self.since, "session": self.session}).encode(), 0)
+        self.segments |= _segments(process.pid for process in processes.of_run(self.run))
+        found = {"run": self.run, "session": self.session, "segments": sorted(self.segments)}
+        os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
 
     def remove(self, ray_shutdown: Callable[[], None] | None = None, logs: Path | None = None) -> bool:
         """Leave nothing of the run on this machine.
@@ -74,12 +74,14 @@ class Traces:
         Returns:
             whether Ray has gone by itself. Else a thread of this process still waits for it.
         """
+        self.segments |= _segments(process.pid for process in processes.of_run(self.run))
         gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
         processes.end_all(self.run)
         for socket in sockets_of(self.run):
             socket.unlink(missing_ok=True)
-        for segment in _unused(self.since):
-            segment.unlink(missing_ok=True)
+        for name in set(self.segments) - _segments(path.name for path in Path("/proc").glob("[0-9]*")):
+            with contextlib.suppress(OSError):
+                (SHARED_MEMORY / os.path.basename(name)).unlink()
         if self.session:
             if logs:
                 with contextlib.suppress(OSError, shutil.Error):  # they help, but a full disk has said what is wrong
@@ -92,30 +94,22 @@ class Traces:
 def _dead() -> Iterator[Traces]:
     """Of runs of this user whose driver is gone."""
     for note in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_NOTE}"):
-        with contextlib.suppress(OSError, ValueError, TypeError), open(note) as file:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(note) as file:
             if os.fstat(file.fileno()).st_uid == os.getuid():
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                traces = Traces(folder=note.parent, **json.load(file))
+                found = json.load(file)
+                traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
                 if note.parent.name == f"{_PREFIX}{traces.run}":
                     yield traces
 
 
-def _unused(since: float) -> list[Path]:
-    """Segments of shared memory that this user has made after `since` and that no process has open."""
-    if not SHARED_MEMORY.is_dir():
-        return []
-    used = set()
-    for process in Path("/proc").glob("[0-9]*"):
+def _segments(pids: Iterable[str | int]) -> set[str]:
+    """Names of the shared memory that processes have open."""
+    names: set[str] = set()
+    for pid in pids:
         with contextlib.suppress(OSError):
-            used |= set(re.findall(r"/dev/shm/(\S+)", (process / "maps").read_text(errors="replace")))
-    found = []
-    for path in SHARED_MEMORY.iterdir():
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            ours = status.st_uid == os.getuid() and status.st_mtime >= since - 0.1  # a file's clock is coarser
-            if ours and _SEGMENT.fullmatch(path.name) and path.name not in used:
-                found.append(path)
-    return found
+            names |= set(_OPEN.findall(Path(f"/proc/{pid}/maps").read_text(errors="replace")))
+    return names
 
 
 def _remove_session(session: Path) -> None:

@@ -23,7 +23,7 @@ def test_an_address_where_nobody_answers_is_told_at_once(monkeypatch, tmp_path):
     )
     began = time.monotonic()
     with pytest.raises(RunFailed, match="RAY_ADDRESS: no Ray answers at 127"):
-        launch.start_ray(config, Traces("run", tmp_path, 0.0))
+        launch.start_ray(config, Traces("run", tmp_path))
     assert time.monotonic() - began < 20
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing import shared_memory
 from pathlib import Path
 
 import pytest
@@ -47,21 +46,33 @@ def test_nothing_is_left(tmp_path):
     assert (logs / "gcs_server.err").read_text() == "why"
 
 
-def test_memory_that_somebody_uses_is_left_alone(tmp_path):
-    old = shared_memory.SharedMemory(create=True, size=64)
-    time.sleep(0.02)
-    mine = Traces.begin()
-    used, orphan = (shared_memory.SharedMemory(create=True, size=64) for _ in range(2))
-    os.utime(f"/dev/shm/{old.name}", (0, mine.since - 1))
-    name = orphan.name
-    orphan.close()
-    mine.remove()
-    assert not Path(f"/dev/shm/{name}").exists(), "nobody has it"
-    assert Path(f"/dev/shm/{used.name}").exists(), "this process has it"
-    old.close(), used.close()
-    assert Path(f"/dev/shm/{old.name}").exists(), "it was there before"
-    for left in (old, used):
-        left.unlink()
+HOLD = """
+from multiprocessing import resource_tracker, shared_memory
+resource_tracker.register = lambda *_: None
+held = shared_memory.SharedMemory(name={name!r}, create={create}, size=64)
+print(flush=True)
+import time; time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_memory_of_the_run_goes_and_that_of_others_stays(noted):
+    traces = Traces.begin()
+    names = {name: f"dsdr_test_{os.getpid()}_{name}" for name in ("mine", "shared", "others")}
+    mine = child(traces.run, HOLD.format(name=names["mine"], create=True))
+    both = child(traces.run, HOLD.format(name=names["shared"], create=True))
+    user = child("another", HOLD.format(name=names["shared"], create=False))
+    other = child("another", HOLD.format(name=names["others"], create=True))
+    if noted:  # as the watchdog does, for one that dies before the end
+        traces.note()
+        mine.kill(), mine.wait()
+    traces.remove()
+    there = {name for name, path in names.items() if Path(f"/dev/shm/{path}").exists()}
+    for process in (mine, both, user, other):
+        process.kill(), process.wait()
+    for path in names.values():
+        Path(f"/dev/shm/{path}").unlink(missing_ok=True)
+    assert there == {"shared", "others"}
 
 
 def test_the_next_run_removes_what_a_killed_one_has_left(tmp_path):
@@ -82,7 +93,8 @@ def test_the_next_run_removes_what_a_killed_one_has_left(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "note", ['{"run": "other", "since": 0, "session": "victim"}', "[]", '{"run": "x", "since": 0, "hm": 1}', "\udcff"]
+    "note",
+    ['{"run": "other", "segments": [], "session": "victim"}', "[]", '{"run": "x", "since": 0, "hm": 1}', "\udcff"],
 )
 def test_a_note_that_is_none(tmp_path, note):
     victim = tmp_path / "victim"

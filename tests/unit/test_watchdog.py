@@ -1,9 +1,13 @@
 """What stops, goes or never ends, and what is done about it. With processes of the test's own; the real stack is in
 tests/e2e/test_watchdog.py."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,7 +103,6 @@ class Sentries:
 @pytest.fixture
 def make(monkeypatch):
     def watch(nodes=lambda: [], minutes=None, give_up=None, say=print, looks=None) -> Watchdog:
-        monkeypatch.setenv("DSDR_RUN", "run")
         monkeypatch.setattr(watchdog.ray, "nodes", nodes)
         context = type("Context", (), {"get_job_id": lambda self: "1"})
         monkeypatch.setattr(watchdog.ray, "get_runtime_context", context)
@@ -110,7 +113,7 @@ def make(monkeypatch):
         monkeypatch.setattr(Watchdog, "RAY_S", 0.0)
         monkeypatch.setattr(Watchdog, "HANG_S", 0.1)
         monkeypatch.setattr(Watchdog, "_dead_actors", lambda self: [])
-        return Watchdog(say, give_up, minutes)
+        return Watchdog(SimpleNamespace(run="run", note=lambda: None), say, give_up, minutes)
 
     return watch
 
@@ -184,10 +187,6 @@ def test_a_dead_actor_has_some_seconds(monkeypatch, make):
 
 
 def test_a_real_process_is_stopped_and_found(monkeypatch):
-    import os
-    import subprocess
-    import sys
-
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(99)"], env=os.environ | {"DSDR_RUN": "r"}
     )
