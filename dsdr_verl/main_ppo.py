@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,8 +19,6 @@ from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
-    if not joins_cluster():
-        stay_on_loopback()
     import ray
 
     from dsdr_verl.checks import config_problems
@@ -84,12 +83,14 @@ def main(config: DictConfig) -> None:
         console.say(f"stopped; the same command resumes from the last checkpoint\nthe full log: {log_path}")
         code = 130
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be what is full
+            traceback.print_exc()
         fail(f"{type(error).__name__}: {error}")
         code = 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it ends by itself
-    if not traces.remove(ray.shutdown, logs=run_dir / "ray" if code == 1 else None):
-        os._exit(code or 1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it ends by itself
+        if not traces.remove(ray.shutdown, logs=run_dir / "ray" if code == 1 else None):
+            os._exit(code or 1)
     if code:
         sys.exit(code)
     summarise(console, run_dir, time.monotonic() - start)
@@ -136,4 +137,6 @@ if __name__ == "__main__":
     if {"-m", "--multirun"} & set(sys.argv[1:]):  # Hydra would run all of them in this process
         print("Ray and vLLM start once a process: for several runs use python -m dsdr_verl.sweep", file=sys.stderr)
         sys.exit(2)
+    if not joins_cluster():
+        stay_on_loopback()  # before Hydra imports verl, which imports Ray
     main()

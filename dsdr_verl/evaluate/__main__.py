@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 @hydra.main(config_path="pkg://dsdr_verl.conf.evaluate", config_name="evaluate", version_base=None)
 def main(config: DictConfig) -> None:
-    if not joins_cluster():
-        stay_on_loopback()
     from dsdr_verl.evaluate.manifest import alone_in
     from dsdr_verl.evaluate.run import open_folder, prepare
     from dsdr_verl.evaluate.settings import config_problems
@@ -55,6 +53,7 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
     from dsdr_verl.console import divert_output, last_errors
     from dsdr_verl.evaluate.run import complete, conclude, start_ray
     from dsdr_verl.trainer.causes import describe
+    from dsdr_verl.trainer.traces import Traces
 
     problems = evaluation.problems
     log = evaluation.folder / "evaluate.log"
@@ -68,9 +67,10 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
     say(f"model      {evaluation.model.folder}\nproblems   {len(problems.all)} of {problems.rows} rows")
     say(f"samples    {total}, of which {total - missing} are there\nfull log   {log}")
     start = time.monotonic()
+    traces = Traces.begin()
     try:
         if missing or any(True for _ in store.stale()):
-            say(f"ray        {start_ray(evaluation.config)}")
+            say(f"ray        {start_ray(evaluation.config, traces)}")
             complete(evaluation, store, lacking, console)
         conclude(evaluation, store, console)
     except KeyboardInterrupt:
@@ -89,9 +89,11 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
         say(f"the evaluation has failed: {type(error).__name__}: {error}\nthe full log: {log}")
         raise
     finally:
-        ray.shutdown()
+        traces.remove(ray.shutdown)
     say(f"took       {(time.monotonic() - start) / 60:.1f} min")
 
 
 if __name__ == "__main__":
+    if not joins_cluster():
+        stay_on_loopback()  # before Ray is imported
     main()

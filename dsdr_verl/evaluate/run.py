@@ -26,6 +26,7 @@ from dsdr_verl.evaluate.store import RolloutStore
 from dsdr_verl.evaluate.tables import summary_latex, summary_markdown, summary_table
 from dsdr_verl.ray_address import silence
 from dsdr_verl.scoring.service import ScoringClient
+from dsdr_verl.trainer.traces import Traces
 
 SUMMARY, MARKDOWN, LATEX = "summary.json", "summary.md", "summary.tex"
 
@@ -108,8 +109,11 @@ def open_folder(evaluation: Evaluation) -> tuple[RolloutStore, dict[str, tuple[i
     return store, missing(evaluation.problems.all, config.n, store.samples())
 
 
-def start_ray(config: DictConfig) -> str:
+def start_ray(config: DictConfig, traces: Traces) -> str:
     """Join the cluster at RAY_ADDRESS, or start one on this machine; returns what to tell the user about it.
+
+    Args:
+        traces: gets to know the session of a Ray that is started.
 
     Raises:
         ValueError: nothing answers there, or it has too few GPUs.
@@ -119,6 +123,8 @@ def start_ray(config: DictConfig) -> str:
         raise ValueError(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
     own = {"include_dashboard": False} if address == "local" else {}
     ray.init(address, logging_level="ERROR", namespace=f"evaluate-{os.getpid()}", **own)
+    if address == "local":
+        traces.note(session=ray._private.worker._global_node.get_session_dir_path())
     engine = config.engine
     wanted = engine.replicas * engine.tensor_parallel_size if engine.device == "cuda" else 0
     if wanted > (there := int(ray.cluster_resources().get("GPU", 0))):
