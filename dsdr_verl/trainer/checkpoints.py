@@ -3,7 +3,7 @@
 verl writes `global_step_<n>/` file by file. When all of it is on disk, `seal` lists the files with their hashes in
 `complete.json`, together with the rows of metrics since the checkpoint before, and only then is an older checkpoint
 removed. A folder without that list was never finished, and one that differs from it is corrupt: `choose` passes over
-both.
+both. What is later than the step where a run goes on is of another branch: `set_aside` takes it out of the way.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import xxhash
 from omegaconf import DictConfig, open_dict
@@ -50,13 +50,19 @@ class _Seal(BaseModel):
 
     @classmethod
     def of(cls, folder: Path) -> _Seal:
-        return cls.model_validate_json((folder / SEAL).read_bytes() or b"{}")  # empty: killed in `unseal`
+        return cls.model_validate_json((folder / SEAL).read_bytes() or b"{}")
 
 
 def steps_in(root: Path) -> list[Path]:
     """The folders of checkpoints, the oldest first."""
-    folders = [path for path in root.glob("global_step_*") if path.is_dir() and _step(path) is not None]
-    return sorted(folders, key=_step)
+    folders = [path for path in root.glob("global_step_*") if path.is_dir() and step_of(path) is not None]
+    return sorted(folders, key=step_of)
+
+
+def step_of(folder: Path) -> int | None:
+    """The number in its name; None if it is no checkpoint's."""
+    number = folder.name.removeprefix("global_step_")
+    return int(number) if number.isdecimal() else None
 
 
 def seal(folder: Path, rows: Sequence[dict]) -> None:
@@ -80,7 +86,7 @@ def seal(folder: Path, rows: Sequence[dict]) -> None:
 def unseal(folder: Path) -> None:
     """Before it is written or removed. From here on verl's tracker alone makes no whole checkpoint of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SEAL).write_text("{}")
+    (folder / SEAL).write_bytes(b"")  # takes no room, of which there may be none
 
 
 def rows_of(folder: Path) -> list[dict]:
@@ -91,13 +97,21 @@ def rows_of(folder: Path) -> list[dict]:
         return []
 
 
+def finished(folder: Path) -> bool | None:
+    """None if that cannot be told: it has no seal, or one that cannot be read."""
+    try:
+        return _Seal.of(folder).files is not None
+    except (OSError, ValueError):
+        return None
+
+
 def flaw(folder: Path) -> Flaw | None:
     """None of a checkpoint that is whole. One of stock verl is taken for whole if verl's own tracker names it."""
     unfinished = Flaw("it was not finished", unfinished=True)
     try:
         files = _Seal.of(folder).files
     except FileNotFoundError:
-        return None if _tracked(folder.parent) == _step(folder) else unfinished
+        return None if _tracked(folder.parent) == step_of(folder) else unfinished
     except (OSError, ValueError) as error:
         return Flaw(f"{SEAL} cannot be read ({str(error).splitlines()[0]})", unfinished=False)
     if files is None:
@@ -147,15 +161,55 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> None:
 
 
 def outdated(root: Path, keep_last: int | None, keep_best: bool) -> list[Path]:
-    """What need not be kept: all but the newest `keep_last` (None: all), and the best by pass@1 of its validation."""
+    """What need not be kept: all but the newest `keep_last` (None: all), and the best by pass@1 of its validation.
+
+    What was never finished takes no place among the newest.
+    """
     folders = steps_in(root)
+    whole = [folder for folder in folders if finished(folder)]
     if keep_last is None:
         return []
-    kept = set(folders[-keep_last:])
+    kept = set(whole[-keep_last:])
     if keep_best:
-        scored = {folder: score for folder in folders if (score := _score(folder)) is not None}
+        scored = {folder: score for folder in whole if (score := _score(folder)) is not None}
         kept |= {max(scored, key=scored.__getitem__)} if scored else set()
-    return [folder for folder in folders if folder not in kept]
+    # one without a seal may be stock verl's and whole, so it stays until there are enough of ours
+    oldest = whole[-keep_last] if len(whole) >= keep_last else None
+    return [
+        folder
+        for folder in folders
+        if folder not in kept and (finished(folder) is False or (oldest and step_of(folder) < step_of(oldest)))
+    ]
+
+
+def set_aside(root: Path, step: int, resumed: Path | None) -> list[Path]:
+    """Have no checkpoint of `root` later than `step`: the run goes on from there, and theirs was another way.
+
+    They are renamed, so that nothing is lost, to names that verl still resumes from; those that were never finished are
+    removed. verl's tracker then names what was resumed.
+
+    Args:
+        step: 0 of a run that starts anew.
+        resumed: its checkpoint; that of another folder leaves none of the same step here.
+
+    Returns:
+        The new names.
+    """
+    left = []
+    for folder in steps_in(root):
+        if step_of(folder) < step or (resumed and folder.resolve() == resumed.resolve()):
+            continue
+        if finished(folder) is False:
+            remove([folder])
+        else:
+            left.append(folder.rename(_free_name(folder)))
+    tracked = _tracked(root)
+    if tracked is not None and not (root / f"global_step_{tracked}").is_dir():
+        if resumed and resumed.resolve().parent == root.resolve():
+            (root / TRACKER).write_text(str(step))
+        else:
+            (root / TRACKER).unlink()
+    return left
 
 
 def remove(folders: Sequence[Path]) -> None:
@@ -165,9 +219,14 @@ def remove(folders: Sequence[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _free_name(folder: Path) -> Path:
+    names = (folder.with_name(f"left{number if number > 1 else ''}_{folder.name}") for number in count(1))
+    return next(path for path in names if not path.exists())
+
+
 def _score(folder: Path) -> float | None:
     """Mean over the sources; None of a step without a validation."""
-    here = [row for row in rows_of(folder) if (row["step"], row["kind"]) == (_step(folder), "validation")]
+    here = [row for row in rows_of(folder) if (row["step"], row["kind"]) == (step_of(folder), "validation")]
     metrics = here[-1]["metrics"] if here else {}
     first = [value for name, value in metrics.items() if (found := PASS_AT.fullmatch(name)) and found["k"] == "1"]
     return sum(first) / len(first) if first else None
@@ -178,11 +237,6 @@ def _tracked(root: Path) -> int | None:
         return int((root / TRACKER).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _step(folder: Path) -> Any:
-    number = folder.name.removeprefix("global_step_")
-    return int(number) if number.isdecimal() else None
 
 
 def _hash(path: Path) -> str:

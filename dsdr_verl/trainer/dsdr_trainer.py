@@ -53,6 +53,7 @@ class DSDRTrainer(PPOTrainerSync):
         self._keep_last = config.trainer.max_actor_ckpt_to_keep
         with open_dict(config):
             config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
+        self._resumed: Path | None = None
         self._resumed_rows: list[dict] = []
         self._rows: list[dict] = []  # for the next checkpoint
         self._checkpoint_due = False
@@ -77,6 +78,10 @@ class DSDRTrainer(PPOTrainerSync):
 
     def on_train_begin(self):
         super().on_train_begin()
+        if self.global_steps <= self.total_training_steps:
+            done = self.global_steps - 1  # verl has moved on to the first that is to come
+            for folder in checkpoints.set_aside(self._folder().parent, done, self._resumed):
+                self.events.send("left", step=done, folder=str(folder))
         for row in self._resumed_rows[-1:]:  # of the checkpoint's step: its run may have ended before it was logged
             self.logger.log(data=row["metrics"], step=row["step"])
 
@@ -184,9 +189,11 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self):
         super()._load_checkpoint()
-        folder = Path(self.config.trainer.resume_from_path or self._folder()).absolute()
-        if self.global_steps and folder == self._folder():  # another run's rows are not of this one's log
-            self._resumed_rows = checkpoints.rows_of(folder)
+        if self.global_steps:
+            named = self.config.trainer.resume_mode == "resume_path"
+            self._resumed = Path(self.config.trainer.resume_from_path).absolute() if named else self._folder()
+        if self._resumed == self._folder():  # another run's rows are not of this one's log
+            self._resumed_rows = checkpoints.rows_of(self._resumed)
 
     def _save_checkpoint(self):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""

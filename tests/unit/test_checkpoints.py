@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dsdr_verl.trainer import checkpoints
-from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, steps_in
+from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, set_aside, steps_in
 
 
 def written(root, number: int, **rows):
@@ -173,3 +173,79 @@ def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
     monkeypatch.undo()
     seal(folder, [])
     assert flaw(folder) is None
+
+
+def names(root) -> list[str]:
+    return sorted(path.name for path in root.glob("*global_step_*"))
+
+
+def test_what_was_never_finished_takes_no_place_among_those_that_are_kept(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    checkpoints.unseal(tmp_path / "global_step_6")
+    written(tmp_path, 8, step={})
+    assert [path.name for path in outdated(tmp_path, 2, False)] == ["global_step_2", "global_step_6"]
+    assert [path.name for path in outdated(tmp_path, 9, False)] == ["global_step_6"]
+
+
+def test_what_stock_verl_wrote_is_kept_until_there_are_enough_of_ours(tmp_path):
+    written(tmp_path, 2)
+    for step in (4, 6):
+        written(tmp_path, step, step={})
+    assert outdated(tmp_path, 3, False) == [] and outdated(tmp_path, 2, False) == [tmp_path / "global_step_2"]
+
+
+def test_a_run_that_goes_back_leaves_the_other_way_aside(tmp_path, choice):
+    for step in (2, 4, 6):
+        written(tmp_path, step, step={"a": 1.0})
+    checkpoints.unseal(tmp_path / "global_step_8")
+    tracker = tmp_path / checkpoints.TRACKER
+    tracker.write_text("6")
+    resumed = tmp_path / "global_step_2"
+    assert set_aside(tmp_path, 2, resumed) == [tmp_path / "left_global_step_4", tmp_path / "left_global_step_6"]
+    assert names(tmp_path) == ["global_step_2", "left_global_step_4", "left_global_step_6"]
+    assert flaw(tmp_path / "left_global_step_6") is None and tracker.read_text() == "2"
+    assert choice()[0].resume_from_path == str(resumed), "and not what was left"
+
+    written(tmp_path, 4, step={"a": 2.0})
+    assert outdated(tmp_path, 1, False) == [resumed], "the newest stays, and what was left is not touched"
+    assert set_aside(tmp_path, 2, resumed) == [tmp_path / "left2_global_step_4"], "nothing is written over"
+    assert rows_of(tmp_path / "left_global_step_4")[0]["metrics"] == {"a": 1.0}
+    # verl reads the step from the end of a name
+    assert all(path.name.split("global_step_")[-1] in "246" for path in tmp_path.glob("left*"))
+
+
+def test_a_run_that_goes_on_from_the_newest_leaves_nothing(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    (tmp_path / checkpoints.TRACKER).write_text("4")
+    assert set_aside(tmp_path, 4, tmp_path / "global_step_4") == []
+    assert names(tmp_path) == ["global_step_2", "global_step_4"]
+    assert (tmp_path / checkpoints.TRACKER).read_text() == "4"
+
+
+def test_a_run_that_starts_anew_leaves_all(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    flip(tmp_path / "global_step_4" / "data.pt")
+    written(tmp_path, 6)  # by stock verl, so perhaps whole
+    (tmp_path / checkpoints.TRACKER).write_text("6")
+    assert len(set_aside(tmp_path, 0, None)) == 3
+    assert steps_in(tmp_path) == [] and not (tmp_path / checkpoints.TRACKER).exists()
+    assert set_aside(tmp_path, 0, None) == []
+
+
+def test_a_run_that_goes_on_from_another_runs_checkpoint(tmp_path):
+    for step in (2, 4, 6):
+        written(tmp_path, step, step={})
+    (tmp_path / checkpoints.TRACKER).write_text("6")
+    set_aside(tmp_path, 4, written(tmp_path / "other", 4, step={}))
+    assert names(tmp_path) == ["global_step_2", "left_global_step_4", "left_global_step_6"]
+    assert not (tmp_path / checkpoints.TRACKER).exists(), "there is no checkpoint here that was resumed"
+
+
+def test_a_link_to_the_run_folder_is_the_run_folder(tmp_path):
+    root = tmp_path / "real"
+    written(root, 2, step={})
+    (tmp_path / "link").symlink_to(root)
+    assert set_aside(tmp_path / "link", 2, root / "global_step_2") == []
