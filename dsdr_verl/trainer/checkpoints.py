@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 import xxhash
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import BaseModel
 
 from dsdr_verl.evaluation.curves import PASS_AT
@@ -131,18 +131,30 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> None:
     """With `trainer.resume_mode=auto`, have verl resume from the newest checkpoint that is whole, and name the others.
 
     Raises:
-        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is.
+        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is; or what is to be resumed
+            may run code as it is loaded.
     """
     trainer = config.trainer
     if trainer.resume_mode == "disable":
         return
     if trainer.resume_mode == "resume_path":
-        if wrong := flaw(Path(trainer.resume_from_path)):
+        chosen = Path(trainer.resume_from_path)
+        if wrong := flaw(chosen):
             raise NoCheckpoint(f"trainer.resume_from_path is {trainer.resume_from_path!r}, and {wrong.what}")
-        return
+    else:
+        chosen = _newest_whole(Path(trainer.default_local_dir), say)
+    if chosen and not OmegaConf.select(config, "checkpoints.trusted"):
+        _look_at_pickles(chosen)
+    if trainer.resume_mode == "auto":
+        with open_dict(config):
+            trainer.resume_mode = "resume_path" if chosen else "disable"
+            trainer.resume_from_path = str(chosen) if chosen else None
+
+
+def _newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
     flaws = {}
     chosen = None
-    for folder in reversed(steps_in(Path(trainer.default_local_dir))):
+    for folder in reversed(steps_in(root)):
         if (wrong := flaw(folder)) is None:
             chosen = folder
             break
@@ -155,9 +167,21 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> None:
         )
     for line in damaged:
         say(f"passed over {line}")
-    with open_dict(config):
-        trainer.resume_mode = "resume_path" if chosen else "disable"
-        trainer.resume_from_path = str(chosen) if chosen else None
+    return chosen
+
+
+def _look_at_pickles(folder: Path) -> None:
+    """An older one is not taken instead: whoever could put this file there could do so with others."""
+    from dsdr_verl import pickles  # brings torch
+
+    try:
+        pickles.look(folder)
+    except pickles.Unfit as unfit:
+        raise NoCheckpoint(
+            f"{folder} may run code as it is loaded: {unfit}\n"
+            "find out who wrote it; without the folder, the run resumes from the one before. If it is a type of your "
+            "own, in the state of a data set or optimiser, checkpoints.trusted=true loads it unseen"
+        ) from unfit
 
 
 def outdated(root: Path, keep_last: int | None, keep_best: bool) -> list[Path]:

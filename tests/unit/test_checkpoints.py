@@ -1,21 +1,27 @@
 """Which checkpoint a run resumes from, and which are kept."""
 
+import io
 import os
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from dsdr_verl.trainer import checkpoints
 from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, set_aside, steps_in
+
+_saved = io.BytesIO()
+torch.save({"weight": torch.rand(1000)}, _saved)
+MODEL = _saved.getvalue()
 
 
 def written(root, number: int, **rows):
     """Files as verl leaves them; sealed if `rows` are given."""
     folder = root / f"global_step_{number}"
     (folder / "actor" / "huggingface").mkdir(parents=True)
-    (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(os.urandom(5000))
+    (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(MODEL)
     (folder / "actor" / "huggingface" / "config.json").write_text("{}")
-    (folder / "data.pt").write_bytes(b"state")
+    torch.save({"at": number}, folder / "data.pt")
     if rows:
         seal(folder, [{"step": number, "kind": kind, "metrics": metrics} for kind, metrics in rows.items()])
     return folder
@@ -27,8 +33,9 @@ def scored(pass_at_1: float) -> dict:
 
 @pytest.fixture
 def choice(tmp_path):
-    def make(**trainer):
-        config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"} | trainer})
+    def make(trusted: bool = False, **trainer):
+        trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None} | trainer
+        config = OmegaConf.create({"trainer": trainer, "checkpoints": {"trusted": trusted}})
         OmegaConf.set_struct(config, True)
         said = []
         choose(config, said.append)
@@ -67,7 +74,7 @@ def flip(path):
     ("damage", "says"),
     [
         (lambda path: path.unlink(), "actor/model_world_size_1_rank_0.pt is missing"),
-        (cut, "has 4993 of 5000 bytes"),
+        (cut, f"has {len(MODEL) - 7} of {len(MODEL)} bytes"),
         (flip, "is not what was written"),
         (lambda path: (path.parents[1] / "complete.json").write_text('{"files": '), "complete.json cannot be read"),
         (
@@ -102,9 +109,7 @@ def test_a_path_of_the_user_is_looked_at_too(tmp_path, choice):
     folder = written(tmp_path, 2, step={})
     assert choice(resume_mode="resume_path", resume_from_path=str(folder))[0].resume_from_path == str(folder)
     cut(folder / "data.pt")
-    with pytest.raises(
-        NoCheckpoint, match=r"trainer.resume_from_path is .*data.pt has 0 of 5|trainer.resume_from_path"
-    ):
+    with pytest.raises(NoCheckpoint, match=r"trainer.resume_from_path is .*data.pt has \d+ of \d+ bytes"):
         choice(resume_mode="resume_path", resume_from_path=str(folder))
 
 
@@ -173,6 +178,42 @@ def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
     monkeypatch.undo()
     seal(folder, [])
     assert flaw(folder) is None
+
+
+class Attack:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "of-stock-verl"])
+@pytest.mark.parametrize("mode", ["auto", "resume_path"])
+def test_a_checkpoint_that_would_run_code_ends_it(tmp_path, choice, sealed, mode):
+    """And is not passed over: whoever wrote it could have written the others."""
+    written(tmp_path, 2, step={})
+    folder, mark = written(tmp_path, 4), tmp_path / "made"
+    torch.save(Attack(mark), folder / "actor" / "model_world_size_1_rank_0.pt")
+    if sealed:
+        seal(folder, [])
+    else:
+        (tmp_path / checkpoints.TRACKER).write_text("4")
+    options = {"resume_mode": mode, "resume_from_path": str(folder)}
+    with pytest.raises(
+        NoCheckpoint, match=r"global_step_4 .*actor/model_.* would call 'posix.system'(.|\n)*trusted=true"
+    ):
+        choice(**options)
+    assert choice(trusted=True, **options)[0].resume_from_path == str(folder)
+    assert choice(resume_mode="disable")[0].resume_mode == "disable"
+    assert not mark.exists()
+
+
+def test_a_checkpoint_with_a_link_that_leads_out_ends_it(tmp_path, choice):
+    folder = written(tmp_path, 4, step={})
+    (folder / "critic").symlink_to("/etc")
+    with pytest.raises(NoCheckpoint, match=r"critic is a link to '/etc', out of the folder"):
+        choice()
 
 
 def names(root) -> list[str]:
