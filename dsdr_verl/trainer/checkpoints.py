@@ -89,6 +89,23 @@ def unseal(folder: Path) -> None:
     (folder / SEAL).write_bytes(b"")  # takes no room, of which there may be none
 
 
+def make_portable(folder: Path) -> None:
+    """Its models' configs name no attention: ours is unknown to a transformers without this package."""
+    for path in folder.glob("*/huggingface/config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("attn_implementation", None):
+            path.write_text(json.dumps(config, indent=2))
+
+
+def room(folder: Path) -> str:
+    """What to say of the space where it is, or is to be; it may be on a disk that has failed."""
+    try:
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        return f"{shutil.disk_usage(there).free / 2**20:.1f} MiB free"
+    except OSError as error:
+        return f"free space unknown ({error})"
+
+
 def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:

@@ -205,9 +205,17 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _write_checkpoint(self) -> None:
         folder = self._folder()
-        checkpoints.unseal(folder)
-        super()._save_checkpoint()
-        checkpoints.seal(folder, self._rows)
+        try:
+            checkpoints.unseal(folder)
+            super()._save_checkpoint()
+            checkpoints.make_portable(folder)
+            checkpoints.seal(folder, self._rows)
+        except Exception as error:  # a rank's too, and torch's own, which is no OSError
+            room = checkpoints.room(folder)
+            raise RuntimeError(
+                f"the checkpoint of step {self.global_steps} could not be written: {folder}, {room} "
+                f"({describe(error)}); what was whole before is kept, and the same command goes on from there"
+            ) from error
         self._rows = [row for row in self._rows if row["step"] > self.global_steps - ROWS_AGAIN]
         self.events.send("checkpoint", step=self.global_steps)
         keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)

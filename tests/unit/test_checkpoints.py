@@ -290,3 +290,20 @@ def test_a_link_to_the_run_folder_is_the_run_folder(tmp_path):
     written(root, 2, step={})
     (tmp_path / "link").symlink_to(root)
     assert set_aside(tmp_path / "link", 2, root / "global_step_2") == []
+
+
+def test_the_space_of_a_folder_that_is_not_there(tmp_path, monkeypatch):
+    assert checkpoints.room(tmp_path / "a" / "b").endswith(" MiB free")
+
+    def broken(path):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", broken)
+    assert checkpoints.room(tmp_path) == "free space unknown (Input/output error)"
+
+
+def test_an_exported_config_names_no_attention_of_ours(tmp_path):
+    config = written(tmp_path, 2) / "actor" / "huggingface" / "config.json"
+    config.write_text('{"attn_implementation": "dsdr_packed", "vocab_size": 128}')
+    checkpoints.make_portable(tmp_path / "global_step_2")
+    assert config.read_text() == '{\n  "vocab_size": 128\n}'

@@ -1,6 +1,7 @@
 """The pure parts of the trainer: no Ray, no TransferQueue."""
 
 import asyncio
+import errno
 import json
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from ray.exceptions import RayTaskError
 from verl import DataProto
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
@@ -15,7 +17,7 @@ from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.console import MetricsLog, last_errors, short
 from dsdr_verl.data.problem_files import Item, to_row
 from dsdr_verl.scoring.scorer import RolloutScore
-from dsdr_verl.trainer.checkpoints import rows_of, seal
+from dsdr_verl.trainer.checkpoints import flaw, rows_of, seal
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
@@ -212,6 +214,27 @@ def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, t
             trainer._write_checkpoint()
             found[trainer.global_steps] = [row["step"] for row in rows_of(trainer._folder())]
     assert found == {60: [*range(1, 61)], 61: [*range(11, 62)], 120: [*range(12, 121)]}
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(monkeypatch, tmp_path):
+    trainer = object.__new__(DSDRTrainer)
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
+    trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
+    trainer.global_steps = 1
+    trainer._write_checkpoint()
+
+    def of_a_rank(self):
+        (self._folder() / "half").write_text("")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        raise RayTaskError("save_checkpoint", "traceback", full).as_instanceof_cause()
+
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", of_a_rank)
+    trainer.global_steps = 2
+    says = rf"step 2 could not be written: {tmp_path}/global_step_2, \d+\.\d MiB free \(OSError: .*No space left"
+    with pytest.raises(RuntimeError, match=says):
+        trainer._write_checkpoint()
+    assert flaw(tmp_path / "global_step_1") is None and flaw(tmp_path / "global_step_2").unfinished
 
 
 @pytest.fixture
