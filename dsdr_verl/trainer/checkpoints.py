@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import xxhash
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -44,9 +45,15 @@ class _File(BaseModel):
     xxh3: str
 
 
+class _Row(BaseModel):
+    step: int
+    kind: Literal["step", "validation"]
+    metrics: dict[str, float]
+
+
 class _Seal(BaseModel):
     files: dict[str, _File] | None = None  # none: the folder is being written or removed
-    rows: list[dict] = []
+    rows: list[_Row] = []
 
     @classmethod
     def of(cls, folder: Path) -> _Seal:
@@ -109,7 +116,7 @@ def room(folder: Path) -> str:
 def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:
-        return _Seal.of(folder).rows
+        return [row.model_dump() for row in _Seal.of(folder).rows]
     except (OSError, ValueError):  # an older one that is damaged must not end a run that looks for the best
         return []
 

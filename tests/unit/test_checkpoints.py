@@ -113,6 +113,17 @@ def test_a_path_of_the_user_is_looked_at_too(tmp_path, choice):
         choice(resume_mode="resume_path", resume_from_path=str(folder))
 
 
+def test_rows_are_numbers_or_none_at_all(tmp_path):
+    folder = tmp_path / "global_step_2"
+    folder.mkdir()
+    seal(folder, [{"step": 2, "kind": "step", "metrics": {"a": float("nan"), "b": float("-inf"), "c": 1}}])
+    (row,) = rows_of(folder)
+    assert str(row["metrics"]) == "{'a': nan, 'b': -inf, 'c': 1.0}"
+    for rows in ('[{"step": 2}]', '[{"step": 2, "kind": "step", "metrics": {"a": "x"}}]', '["x"]'):
+        (folder / "complete.json").write_text(f'{{"files": {{}}, "rows": {rows}}}')
+        assert rows_of(folder) == [] and "cannot be read" in flaw(folder).what
+
+
 @pytest.mark.parametrize(("tracker", "whole"), [("4", True), ("2", False), ("", False), ("x", False), (None, False)])
 def test_a_checkpoint_of_stock_verl_is_whole_if_its_tracker_names_it(tmp_path, tracker, whole):
     folder = written(tmp_path, 4)
