@@ -146,6 +146,9 @@ class RunConsole:
     def _on_alarm(self, step: int, text: str) -> None:
         self.say(f"step {step:>4}  ALARM: {text}")
 
+    def _on_left(self, step: int, folder: str) -> None:
+        self.say(f"another way from step {step} was taken before; its checkpoint is kept as {folder}")
+
     def _on_checkpoint(self, step: int) -> None:
         self.say(f"checkpoint of step {step} saved")
 

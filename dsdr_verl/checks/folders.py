@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from dsdr_verl.checks.model import weight_bytes
 from dsdr_verl.checks.reading import ACTOR, get, items, whole
 from dsdr_verl.checks.wording import Problems, not_among, show
+from dsdr_verl.trainer.checkpoints import finished, step_of, steps_in
 
 
 def writable(config: DictConfig) -> Problems:
@@ -36,8 +38,8 @@ def resume(config: DictConfig) -> Problems:
 
 
 def disk(config: DictConfig) -> Problems:
-    """A checkpoint has the weights, Adam's two moments and a copy for Hugging Face, by `save_contents`. While the only
-    one that is kept is replaced, there are two."""
+    """A checkpoint has the weights, Adam's two moments and a copy for Hugging Face, by `save_contents`. One is removed
+    once the next is whole, so there is one more than are kept."""
     key, every, weights = "trainer.default_local_dir", whole(config, "trainer.save_freq"), weight_bytes(config)
     folder = get(config, key)
     if not (every and weights and folder):
@@ -45,10 +47,25 @@ def disk(config: DictConfig) -> Problems:
     contents = items(get(config, f"{ACTOR}.checkpoint.save_contents"))
     copies = ("model" in contents) + 2 * ("optimizer" in contents) + ("hf_model" in contents)
     saved = math.ceil((whole(config, "trainer.total_training_steps") or 1) / every)
-    kept = min(saved, max(whole(config, "trainer.max_actor_ckpt_to_keep") or saved, 2))
-    there = len(list(Path(folder).glob("global_step_*")))
-    needed, free = weights * copies * max(kept - there, 0), shutil.disk_usage(existing_parent(folder)).free
-    if needed > free:
+    most = whole(config, "trainer.max_actor_ckpt_to_keep") or saved
+    kept = min(saved, most + 1 + bool(get(config, "checkpoints.keep_best")))
+    there, room = 0, shutil.disk_usage(existing_parent(folder)).free
+    for path in steps_in(Path(folder)):
+        if finished(path) is False:  # the run will remove it
+            room += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        elif step_of(path) <= _goes_on_from(config):
+            there += 1
+    needed = weights * copies * max(kept - there, 0)
+    if needed > room:
         fix = "raise trainer.save_freq, set trainer.max_actor_ckpt_to_keep=1, or free some space"
-        sizes = f"{free / 2**30:.1f} GiB free, and the checkpoints will take about {needed / 2**30:.1f} GiB"
+        sizes = f"{room / 2**30:.1f} GiB free, and the checkpoints will take about {needed / 2**30:.1f} GiB"
         yield f"{key} is {folder!r} with {sizes}; {fix}"
+
+
+def _goes_on_from(config: DictConfig) -> float:
+    """The latest step whose checkpoint stays in its place."""
+    mode, path = get(config, "trainer.resume_mode"), str(get(config, "trainer.resume_from_path"))
+    if mode == "resume_path":
+        number = re.search(r"global_step_(\d+)$", path)
+        return int(number[1]) if number else -1
+    return math.inf if mode == "auto" else -1

@@ -96,6 +96,15 @@ def _merged(checkpoint: Path) -> Path:
         )
 
     def build(folder: Path) -> None:
+        from dsdr_verl import pickles  # brings torch
+
+        try:
+            pickles.look(actor)
+        except pickles.Unfit as unfit:
+            raise ValueError(
+                f"model is {str(checkpoint)!r}, which may run code as it is loaded: actor/{unfit}; find out who wrote "
+                f"it, and name another, or a folder with *.safetensors"
+            ) from unfit
         merger = [sys.executable, "-c", _MERGER, "merge", "--backend", "fsdp"]
         ended = subprocess.run(
             [*merger, "--local_dir", str(actor), "--target_dir", str(folder)],

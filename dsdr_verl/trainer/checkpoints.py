@@ -3,7 +3,7 @@
 verl writes `global_step_<n>/` file by file. When all of it is on disk, `seal` lists the files with their hashes in
 `complete.json`, together with the rows of metrics since the checkpoint before, and only then is an older checkpoint
 removed. A folder without that list was never finished, and one that differs from it is corrupt: `choose` passes over
-both.
+both. What is later than the step where a run goes on is of another branch: `set_aside` takes it out of the way.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import xxhash
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import BaseModel
 
 from dsdr_verl.evaluation.curves import PASS_AT
@@ -44,19 +45,31 @@ class _File(BaseModel):
     xxh3: str
 
 
+class _Row(BaseModel):
+    step: int
+    kind: Literal["step", "validation"]
+    metrics: dict[str, float]
+
+
 class _Seal(BaseModel):
     files: dict[str, _File] | None = None  # none: the folder is being written or removed
-    rows: list[dict] = []
+    rows: list[_Row] = []
 
     @classmethod
     def of(cls, folder: Path) -> _Seal:
-        return cls.model_validate_json((folder / SEAL).read_bytes() or b"{}")  # empty: killed in `unseal`
+        return cls.model_validate_json((folder / SEAL).read_bytes() or b"{}")
 
 
 def steps_in(root: Path) -> list[Path]:
     """The folders of checkpoints, the oldest first."""
-    folders = [path for path in root.glob("global_step_*") if path.is_dir() and _step(path) is not None]
-    return sorted(folders, key=_step)
+    folders = [path for path in root.glob("global_step_*") if path.is_dir() and step_of(path) is not None]
+    return sorted(folders, key=step_of)
+
+
+def step_of(folder: Path) -> int | None:
+    """The number in its name; None if it is no checkpoint's."""
+    number = folder.name.removeprefix("global_step_")
+    return int(number) if number.isdecimal() else None
 
 
 def seal(folder: Path, rows: Sequence[dict]) -> None:
@@ -80,15 +93,40 @@ def seal(folder: Path, rows: Sequence[dict]) -> None:
 def unseal(folder: Path) -> None:
     """Before it is written or removed. From here on verl's tracker alone makes no whole checkpoint of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SEAL).write_text("{}")
+    (folder / SEAL).write_bytes(b"")  # takes no room, of which there may be none
+
+
+def make_portable(folder: Path) -> None:
+    """Its models' configs name no attention: ours is unknown to a transformers without this package."""
+    for path in folder.glob("*/huggingface/config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("attn_implementation", None):
+            path.write_text(json.dumps(config, indent=2))
+
+
+def room(folder: Path) -> str:
+    """What to say of the space where it is, or is to be; it may be on a disk that has failed."""
+    try:
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        return f"{shutil.disk_usage(there).free / 2**20:.1f} MiB free"
+    except OSError as error:
+        return f"free space unknown ({error})"
 
 
 def rows_of(folder: Path) -> list[dict]:
     """What `seal` was given; nothing of a checkpoint that stock verl wrote."""
     try:
-        return _Seal.of(folder).rows
+        return [row.model_dump() for row in _Seal.of(folder).rows]
     except (OSError, ValueError):  # an older one that is damaged must not end a run that looks for the best
         return []
+
+
+def finished(folder: Path) -> bool | None:
+    """None if that cannot be told: it has no seal, or one that cannot be read."""
+    try:
+        return _Seal.of(folder).files is not None
+    except (OSError, ValueError):
+        return None
 
 
 def flaw(folder: Path) -> Flaw | None:
@@ -97,7 +135,7 @@ def flaw(folder: Path) -> Flaw | None:
     try:
         files = _Seal.of(folder).files
     except FileNotFoundError:
-        return None if _tracked(folder.parent) == _step(folder) else unfinished
+        return None if _tracked(folder.parent) == step_of(folder) else unfinished
     except (OSError, ValueError) as error:
         return Flaw(f"{SEAL} cannot be read ({str(error).splitlines()[0]})", unfinished=False)
     if files is None:
@@ -117,18 +155,30 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> None:
     """With `trainer.resume_mode=auto`, have verl resume from the newest checkpoint that is whole, and name the others.
 
     Raises:
-        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is.
+        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is; or what is to be resumed
+            may run code as it is loaded.
     """
     trainer = config.trainer
     if trainer.resume_mode == "disable":
         return
     if trainer.resume_mode == "resume_path":
-        if wrong := flaw(Path(trainer.resume_from_path)):
+        chosen = Path(trainer.resume_from_path)
+        if wrong := flaw(chosen):
             raise NoCheckpoint(f"trainer.resume_from_path is {trainer.resume_from_path!r}, and {wrong.what}")
-        return
+    else:
+        chosen = _newest_whole(Path(trainer.default_local_dir), say)
+    if chosen and not OmegaConf.select(config, "checkpoints.trusted"):
+        _look_at_pickles(chosen)
+    if trainer.resume_mode == "auto":
+        with open_dict(config):
+            trainer.resume_mode = "resume_path" if chosen else "disable"
+            trainer.resume_from_path = str(chosen) if chosen else None
+
+
+def _newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
     flaws = {}
     chosen = None
-    for folder in reversed(steps_in(Path(trainer.default_local_dir))):
+    for folder in reversed(steps_in(root)):
         if (wrong := flaw(folder)) is None:
             chosen = folder
             break
@@ -141,21 +191,73 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> None:
         )
     for line in damaged:
         say(f"passed over {line}")
-    with open_dict(config):
-        trainer.resume_mode = "resume_path" if chosen else "disable"
-        trainer.resume_from_path = str(chosen) if chosen else None
+    return chosen
+
+
+def _look_at_pickles(folder: Path) -> None:
+    """An older one is not taken instead: whoever could put this file there could do so with others."""
+    from dsdr_verl import pickles  # brings torch
+
+    try:
+        pickles.look(folder)
+    except pickles.Unfit as unfit:
+        raise NoCheckpoint(
+            f"{folder} may run code as it is loaded: {unfit}\n"
+            "find out who wrote it; without the folder, the run resumes from the one before. If it is a type of your "
+            "own, in the state of a data set or optimiser, checkpoints.trusted=true loads it unseen"
+        ) from unfit
 
 
 def outdated(root: Path, keep_last: int | None, keep_best: bool) -> list[Path]:
-    """What need not be kept: all but the newest `keep_last` (None: all), and the best by pass@1 of its validation."""
+    """What need not be kept: all but the newest `keep_last` (None: all), and the best by pass@1 of its validation.
+
+    What was never finished takes no place among the newest.
+    """
     folders = steps_in(root)
+    whole = [folder for folder in folders if finished(folder)]
     if keep_last is None:
         return []
-    kept = set(folders[-keep_last:])
+    kept = set(whole[-keep_last:])
     if keep_best:
-        scored = {folder: score for folder in folders if (score := _score(folder)) is not None}
+        scored = {folder: score for folder in whole if (score := _score(folder)) is not None}
         kept |= {max(scored, key=scored.__getitem__)} if scored else set()
-    return [folder for folder in folders if folder not in kept]
+    # one without a seal may be stock verl's and whole, so it stays until there are enough of ours
+    oldest = whole[-keep_last] if len(whole) >= keep_last else None
+    return [
+        folder
+        for folder in folders
+        if folder not in kept and (finished(folder) is False or (oldest and step_of(folder) < step_of(oldest)))
+    ]
+
+
+def set_aside(root: Path, step: int, resumed: Path | None) -> list[Path]:
+    """Have no checkpoint of `root` later than `step`: the run goes on from there, and theirs was another way.
+
+    They are renamed, so that nothing is lost, to names that verl still resumes from; those that were never finished are
+    removed. verl's tracker then names what was resumed.
+
+    Args:
+        step: 0 of a run that starts anew.
+        resumed: its checkpoint; that of another folder leaves none of the same step here.
+
+    Returns:
+        The new names.
+    """
+    left = []
+    for folder in steps_in(root):
+        if step_of(folder) < step or (resumed and folder.resolve() == resumed.resolve()):
+            continue
+        if finished(folder) is False:
+            remove([folder])
+        else:
+            left.append(folder.rename(_free_name(folder)))
+    tracked = _tracked(root)
+    if tracked is not None and not (root / f"global_step_{tracked}").is_dir():
+        if resumed and resumed.resolve().parent == root.resolve():
+            (root / TRACKER).write_text(str(step))
+        else:
+            (root / TRACKER).unlink()
+    return left
 
 
 def remove(folders: Sequence[Path]) -> None:
@@ -165,9 +267,14 @@ def remove(folders: Sequence[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _free_name(folder: Path) -> Path:
+    names = (folder.with_name(f"left{number if number > 1 else ''}_{folder.name}") for number in count(1))
+    return next(path for path in names if not path.exists())
+
+
 def _score(folder: Path) -> float | None:
     """Mean over the sources; None of a step without a validation."""
-    here = [row for row in rows_of(folder) if (row["step"], row["kind"]) == (_step(folder), "validation")]
+    here = [row for row in rows_of(folder) if (row["step"], row["kind"]) == (step_of(folder), "validation")]
     metrics = here[-1]["metrics"] if here else {}
     first = [value for name, value in metrics.items() if (found := PASS_AT.fullmatch(name)) and found["k"] == "1"]
     return sum(first) / len(first) if first else None
@@ -178,11 +285,6 @@ def _tracked(root: Path) -> int | None:
         return int((root / TRACKER).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _step(folder: Path) -> Any:
-    number = folder.name.removeprefix("global_step_")
-    return int(number) if number.isdecimal() else None
 
 
 def _hash(path: Path) -> str:

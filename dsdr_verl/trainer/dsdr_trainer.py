@@ -55,6 +55,7 @@ class DSDRTrainer(PPOTrainerSync):
         self._keep_last = config.trainer.max_actor_ckpt_to_keep
         with open_dict(config):
             config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
+        self._resumed: Path | None = None
         self._resumed_rows: list[dict] = []
         self._rows: list[dict] = []  # for the next checkpoint
         self._checkpoint_due = False
@@ -79,6 +80,10 @@ class DSDRTrainer(PPOTrainerSync):
 
     def on_train_begin(self):
         super().on_train_begin()
+        if self.global_steps <= self.total_training_steps:
+            done = self.global_steps - 1  # verl has moved on to the first that is to come
+            for folder in checkpoints.set_aside(self._folder().parent, done, self._resumed):
+                self.events.send("left", step=done, folder=str(folder))
         for row in self._resumed_rows[-1:]:  # of the checkpoint's step: its run may have ended before it was logged
             self.logger.log(data=row["metrics"], step=row["step"])
 
@@ -186,9 +191,11 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self):
         super()._load_checkpoint()
-        folder = Path(self.config.trainer.resume_from_path or self._folder()).absolute()
-        if self.global_steps and folder == self._folder():  # another run's rows are not of this one's log
-            self._resumed_rows = checkpoints.rows_of(folder)
+        if self.global_steps:
+            named = self.config.trainer.resume_mode == "resume_path"
+            self._resumed = Path(self.config.trainer.resume_from_path).absolute() if named else self._folder()
+        if self._resumed == self._folder():  # another run's rows are not of this one's log
+            self._resumed_rows = checkpoints.rows_of(self._resumed)
 
     def _save_checkpoint(self):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""
@@ -200,9 +207,17 @@ class DSDRTrainer(PPOTrainerSync):
 
     def _write_checkpoint(self) -> None:
         folder = self._folder()
-        checkpoints.unseal(folder)
-        super()._save_checkpoint()
-        checkpoints.seal(folder, self._rows)
+        try:
+            checkpoints.unseal(folder)
+            super()._save_checkpoint()
+            checkpoints.make_portable(folder)
+            checkpoints.seal(folder, self._rows)
+        except Exception as error:  # a rank's too, and torch's own, which is no OSError
+            room = checkpoints.room(folder)
+            raise RuntimeError(
+                f"the checkpoint of step {self.global_steps} could not be written: {folder}, {room} "
+                f"({describe(error)}); what was whole before is kept, and the same command goes on from there"
+            ) from error
         self._rows = [row for row in self._rows if row["step"] > self.global_steps - ROWS_AGAIN]
         self.events.send("checkpoint", step=self.global_steps)
         keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)

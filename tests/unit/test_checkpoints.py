@@ -1,21 +1,27 @@
 """Which checkpoint a run resumes from, and which are kept."""
 
+import io
 import os
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from dsdr_verl.trainer import checkpoints
-from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, steps_in
+from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, set_aside, steps_in
+
+_saved = io.BytesIO()
+torch.save({"weight": torch.rand(1000)}, _saved)
+MODEL = _saved.getvalue()
 
 
 def written(root, number: int, **rows):
     """Files as verl leaves them; sealed if `rows` are given."""
     folder = root / f"global_step_{number}"
     (folder / "actor" / "huggingface").mkdir(parents=True)
-    (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(os.urandom(5000))
+    (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(MODEL)
     (folder / "actor" / "huggingface" / "config.json").write_text("{}")
-    (folder / "data.pt").write_bytes(b"state")
+    torch.save({"at": number}, folder / "data.pt")
     if rows:
         seal(folder, [{"step": number, "kind": kind, "metrics": metrics} for kind, metrics in rows.items()])
     return folder
@@ -27,8 +33,9 @@ def scored(pass_at_1: float) -> dict:
 
 @pytest.fixture
 def choice(tmp_path):
-    def make(**trainer):
-        config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"} | trainer})
+    def make(trusted: bool = False, **trainer):
+        trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None} | trainer
+        config = OmegaConf.create({"trainer": trainer, "checkpoints": {"trusted": trusted}})
         OmegaConf.set_struct(config, True)
         said = []
         choose(config, said.append)
@@ -67,7 +74,7 @@ def flip(path):
     ("damage", "says"),
     [
         (lambda path: path.unlink(), "actor/model_world_size_1_rank_0.pt is missing"),
-        (cut, "has 4993 of 5000 bytes"),
+        (cut, f"has {len(MODEL) - 7} of {len(MODEL)} bytes"),
         (flip, "is not what was written"),
         (lambda path: (path.parents[1] / "complete.json").write_text('{"files": '), "complete.json cannot be read"),
         (
@@ -102,10 +109,19 @@ def test_a_path_of_the_user_is_looked_at_too(tmp_path, choice):
     folder = written(tmp_path, 2, step={})
     assert choice(resume_mode="resume_path", resume_from_path=str(folder))[0].resume_from_path == str(folder)
     cut(folder / "data.pt")
-    with pytest.raises(
-        NoCheckpoint, match=r"trainer.resume_from_path is .*data.pt has 0 of 5|trainer.resume_from_path"
-    ):
+    with pytest.raises(NoCheckpoint, match=r"trainer.resume_from_path is .*data.pt has \d+ of \d+ bytes"):
         choice(resume_mode="resume_path", resume_from_path=str(folder))
+
+
+def test_rows_are_numbers_or_none_at_all(tmp_path):
+    folder = tmp_path / "global_step_2"
+    folder.mkdir()
+    seal(folder, [{"step": 2, "kind": "step", "metrics": {"a": float("nan"), "b": float("-inf"), "c": 1}}])
+    (row,) = rows_of(folder)
+    assert str(row["metrics"]) == "{'a': nan, 'b': -inf, 'c': 1.0}"
+    for rows in ('[{"step": 2}]', '[{"step": 2, "kind": "step", "metrics": {"a": "x"}}]', '["x"]'):
+        (folder / "complete.json").write_text(f'{{"files": {{}}, "rows": {rows}}}')
+        assert rows_of(folder) == [] and "cannot be read" in flaw(folder).what
 
 
 @pytest.mark.parametrize(("tracker", "whole"), [("4", True), ("2", False), ("", False), ("x", False), (None, False)])
@@ -173,3 +189,132 @@ def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
     monkeypatch.undo()
     seal(folder, [])
     assert flaw(folder) is None
+
+
+class Attack:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "of-stock-verl"])
+@pytest.mark.parametrize("mode", ["auto", "resume_path"])
+def test_a_checkpoint_that_would_run_code_ends_it(tmp_path, choice, sealed, mode):
+    """And is not passed over: whoever wrote it could have written the others."""
+    written(tmp_path, 2, step={})
+    folder, mark = written(tmp_path, 4), tmp_path / "made"
+    torch.save(Attack(mark), folder / "actor" / "model_world_size_1_rank_0.pt")
+    if sealed:
+        seal(folder, [])
+    else:
+        (tmp_path / checkpoints.TRACKER).write_text("4")
+    options = {"resume_mode": mode, "resume_from_path": str(folder)}
+    with pytest.raises(
+        NoCheckpoint, match=r"global_step_4 .*actor/model_.* would call 'posix.system'(.|\n)*trusted=true"
+    ):
+        choice(**options)
+    assert choice(trusted=True, **options)[0].resume_from_path == str(folder)
+    assert choice(resume_mode="disable")[0].resume_mode == "disable"
+    assert not mark.exists()
+
+
+def test_a_checkpoint_with_a_link_that_leads_out_ends_it(tmp_path, choice):
+    folder = written(tmp_path, 4, step={})
+    (folder / "critic").symlink_to("/etc")
+    with pytest.raises(NoCheckpoint, match=r"critic is a link to '/etc', out of the folder"):
+        choice()
+
+
+def names(root) -> list[str]:
+    return sorted(path.name for path in root.glob("*global_step_*"))
+
+
+def test_what_was_never_finished_takes_no_place_among_those_that_are_kept(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    checkpoints.unseal(tmp_path / "global_step_6")
+    written(tmp_path, 8, step={})
+    assert [path.name for path in outdated(tmp_path, 2, False)] == ["global_step_2", "global_step_6"]
+    assert [path.name for path in outdated(tmp_path, 9, False)] == ["global_step_6"]
+
+
+def test_what_stock_verl_wrote_is_kept_until_there_are_enough_of_ours(tmp_path):
+    written(tmp_path, 2)
+    for step in (4, 6):
+        written(tmp_path, step, step={})
+    assert outdated(tmp_path, 3, False) == [] and outdated(tmp_path, 2, False) == [tmp_path / "global_step_2"]
+
+
+def test_a_run_that_goes_back_leaves_the_other_way_aside(tmp_path, choice):
+    for step in (2, 4, 6):
+        written(tmp_path, step, step={"a": 1.0})
+    checkpoints.unseal(tmp_path / "global_step_8")
+    tracker = tmp_path / checkpoints.TRACKER
+    tracker.write_text("6")
+    resumed = tmp_path / "global_step_2"
+    assert set_aside(tmp_path, 2, resumed) == [tmp_path / "left_global_step_4", tmp_path / "left_global_step_6"]
+    assert names(tmp_path) == ["global_step_2", "left_global_step_4", "left_global_step_6"]
+    assert flaw(tmp_path / "left_global_step_6") is None and tracker.read_text() == "2"
+    assert choice()[0].resume_from_path == str(resumed), "and not what was left"
+
+    written(tmp_path, 4, step={"a": 2.0})
+    assert outdated(tmp_path, 1, False) == [resumed], "the newest stays, and what was left is not touched"
+    assert set_aside(tmp_path, 2, resumed) == [tmp_path / "left2_global_step_4"], "nothing is written over"
+    assert rows_of(tmp_path / "left_global_step_4")[0]["metrics"] == {"a": 1.0}
+    # verl reads the step from the end of a name
+    assert all(path.name.split("global_step_")[-1] in "246" for path in tmp_path.glob("left*"))
+
+
+def test_a_run_that_goes_on_from_the_newest_leaves_nothing(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    (tmp_path / checkpoints.TRACKER).write_text("4")
+    assert set_aside(tmp_path, 4, tmp_path / "global_step_4") == []
+    assert names(tmp_path) == ["global_step_2", "global_step_4"]
+    assert (tmp_path / checkpoints.TRACKER).read_text() == "4"
+
+
+def test_a_run_that_starts_anew_leaves_all(tmp_path):
+    for step in (2, 4):
+        written(tmp_path, step, step={})
+    flip(tmp_path / "global_step_4" / "data.pt")
+    written(tmp_path, 6)  # by stock verl, so perhaps whole
+    (tmp_path / checkpoints.TRACKER).write_text("6")
+    assert len(set_aside(tmp_path, 0, None)) == 3
+    assert steps_in(tmp_path) == [] and not (tmp_path / checkpoints.TRACKER).exists()
+    assert set_aside(tmp_path, 0, None) == []
+
+
+def test_a_run_that_goes_on_from_another_runs_checkpoint(tmp_path):
+    for step in (2, 4, 6):
+        written(tmp_path, step, step={})
+    (tmp_path / checkpoints.TRACKER).write_text("6")
+    set_aside(tmp_path, 4, written(tmp_path / "other", 4, step={}))
+    assert names(tmp_path) == ["global_step_2", "left_global_step_4", "left_global_step_6"]
+    assert not (tmp_path / checkpoints.TRACKER).exists(), "there is no checkpoint here that was resumed"
+
+
+def test_a_link_to_the_run_folder_is_the_run_folder(tmp_path):
+    root = tmp_path / "real"
+    written(root, 2, step={})
+    (tmp_path / "link").symlink_to(root)
+    assert set_aside(tmp_path / "link", 2, root / "global_step_2") == []
+
+
+def test_the_space_of_a_folder_that_is_not_there(tmp_path, monkeypatch):
+    assert checkpoints.room(tmp_path / "a" / "b").endswith(" MiB free")
+
+    def broken(path):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", broken)
+    assert checkpoints.room(tmp_path) == "free space unknown (Input/output error)"
+
+
+def test_an_exported_config_names_no_attention_of_ours(tmp_path):
+    config = written(tmp_path, 2) / "actor" / "huggingface" / "config.json"
+    config.write_text('{"attn_implementation": "dsdr_packed", "vocab_size": 128}')
+    checkpoints.make_portable(tmp_path / "global_step_2")
+    assert config.read_text() == '{\n  "vocab_size": 128\n}'

@@ -1,6 +1,7 @@
 """The pure parts of the trainer: no Ray, no TransferQueue."""
 
 import asyncio
+import errno
 import json
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from ray.exceptions import RayTaskError
 from verl import DataProto
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
@@ -15,7 +17,7 @@ from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.console import MetricsLog, last_errors, short
 from dsdr_verl.data.problem_files import Item, to_row
 from dsdr_verl.scoring.scorer import RolloutScore
-from dsdr_verl.trainer.checkpoints import rows_of
+from dsdr_verl.trainer.checkpoints import flaw, rows_of, seal
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
@@ -212,6 +214,72 @@ def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, t
             trainer._write_checkpoint()
             found[trainer.global_steps] = [row["step"] for row in rows_of(trainer._folder())]
     assert found == {60: [*range(1, 61)], 61: [*range(11, 62)], 120: [*range(12, 121)]}
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(monkeypatch, tmp_path):
+    trainer = object.__new__(DSDRTrainer)
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
+    trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
+    trainer.global_steps = 1
+    trainer._write_checkpoint()
+
+    def of_a_rank(self):
+        (self._folder() / "half").write_text("")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        raise RayTaskError("save_checkpoint", "traceback", full).as_instanceof_cause()
+
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", of_a_rank)
+    trainer.global_steps = 2
+    says = rf"step 2 could not be written: {tmp_path}/global_step_2, \d+\.\d MiB free \(OSError: .*No space left"
+    with pytest.raises(RuntimeError, match=says):
+        trainer._write_checkpoint()
+    assert flaw(tmp_path / "global_step_1") is None and flaw(tmp_path / "global_step_2").unfinished
+
+
+@pytest.fixture
+def begun(monkeypatch, tmp_path):
+    """A trainer at the begin of its training, with checkpoints of steps 2, 4 and 6: what is there, and its news."""
+    for step in (2, 4, 6):
+        folder = tmp_path / f"global_step_{step}"
+        folder.mkdir()
+        seal(folder, [{"step": step, "kind": "step", "metrics": {"a": 1.0}}])
+    monkeypatch.setattr(PPOTrainerSync, "on_train_begin", lambda self: None)
+
+    def begin(step: int, total: int = 9, **trainer):
+        news = []
+        made = object.__new__(DSDRTrainer)
+        made.config = OmegaConf.create(
+            {"trainer": {"default_local_dir": str(tmp_path), "resume_from_path": None} | trainer}
+        )
+        made.events = SimpleNamespace(send=lambda kind, **content: news.append((kind, content["step"])))
+        made.logger = SimpleNamespace(log=lambda data, step: news.append(("logged", step)))
+        made._resumed, made._resumed_rows, made.total_training_steps = None, [], total
+        monkeypatch.setattr(PPOTrainerSync, "_load_checkpoint", lambda self: setattr(self, "global_steps", step))
+        made._load_checkpoint()
+        made.global_steps += 1  # as verl does before it begins
+        made.on_train_begin()
+        return sorted(path.name for path in tmp_path.glob("global_step_*")), news
+
+    return begin
+
+
+def test_a_run_that_goes_back_says_what_it_leaves(begun, tmp_path):
+    named = {"resume_mode": "resume_path", "resume_from_path": str(tmp_path / "global_step_2")}
+    assert begun(2, **named) == (["global_step_2"], [("left", 2), ("left", 2), ("logged", 2)])
+
+
+def test_a_run_that_goes_on_leaves_nothing(begun, tmp_path):
+    everything = ["global_step_2", "global_step_4", "global_step_6"]
+    named = {"resume_mode": "resume_path", "resume_from_path": str(tmp_path / "global_step_6")}
+    assert begun(6, **named) == (everything, [("logged", 6)])
+    assert begun(6, resume_mode="auto") == (everything, [("logged", 6)]), "under verl's own entry"
+    early = {"resume_mode": "resume_path", "resume_from_path": str(tmp_path / "global_step_2")}
+    assert begun(2, total=2, **early)[0] == everything, "it has no step to do"
+
+
+def test_a_run_that_starts_anew_leaves_all(begun):
+    assert begun(0, resume_mode="disable") == ([], [("left", 0)] * 3)
 
 
 def test_last_errors(tmp_path):

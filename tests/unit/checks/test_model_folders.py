@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
 from dsdr_verl.checks import model
+from dsdr_verl.trainer import checkpoints
 
 from .configs import ACTOR, MODEL, assert_one, problems
 
@@ -99,3 +100,28 @@ def test_checkpoints_that_do_not_fit(cpu_config, folder, monkeypatch):
     assert found(1.4, **{f"{ACTOR}.checkpoint.save_contents": ["model"]}) == []
     Path(cpu_config.trainer.default_local_dir, "global_step_5").mkdir(parents=True)
     assert found(3) == []
+
+
+def test_checkpoints_that_are_there_take_no_further_room_but_if_they_are_left_aside(cpu_config, folder, monkeypatch):
+    one = 3 * 4 * PARAMETERS
+    root = Path(cpu_config.trainer.default_local_dir)
+    saves = {"trainer.save_freq": 5, "trainer.total_training_steps": 20, "trainer.max_actor_ckpt_to_keep": 2}
+    for step in (5, 10):
+        (root / f"global_step_{step}").mkdir(parents=True)
+
+    def found(room: float, **changes) -> list[str]:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=room * one))
+        return with_folder(cpu_config, folder, **saves | changes)
+
+    assert found(1) == [] and found(0.9) != [], "a third while two are kept"
+    assert found(1.9, **{"checkpoints.keep_best": True}) != []
+    assert (
+        found(2.9, **{"trainer.resume_mode": "disable"}) != [] and found(3, **{"trainer.resume_mode": "disable"}) == []
+    )
+    (root / "global_step_5" / "actor").mkdir()
+    early = {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": str(root / "global_step_5")}
+    assert found(2, **early) == [] and found(1.9, **early) != []
+    checkpoints.unseal(root / "global_step_10")
+    assert found(1.9) != [], "it was never finished"
+    (root / "global_step_10" / "part").write_bytes(bytes(one // 2))
+    assert found(1.9) == [], "and its room will be had"

@@ -1,9 +1,11 @@
 """What `model`, `task` and `files` name."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from dsdr_verl.data.tasks import TASKS, write_parquet
@@ -101,3 +103,21 @@ def test_broken_files_are_listed(tmp_path):
     with pytest.raises(ValueError) as refused:
         read_problems([tmp_path / "x.jsonl"])
     assert "`prompt` is a str" in str(refused.value) and "`reward_model` is missing" in str(refused.value)
+
+
+class Attack:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_shards_that_would_run_code_are_not_merged(tmp_path):
+    actor = tmp_path / "run" / "checkpoints" / "global_step_5" / "actor"
+    actor.mkdir(parents=True)
+    (actor / "fsdp_config.json").write_text('{"FSDP_version": 2, "world_size": 1}')
+    torch.save(Attack(tmp_path / "made"), actor / "model_world_size_1_rank_0.pt")
+    with pytest.raises(ValueError, match=r"actor/model_world_size_1_rank_0.pt would call 'posix.system'"):
+        find_model(str(actor.parent))
+    assert not (tmp_path / "made").exists() and not (actor.parent / "merged").exists()
