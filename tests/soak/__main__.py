@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> int:
     arguments = parse()
+    # SIGINT too, for a shell has its background jobs ignore it, and so would the run
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = arguments.looked_at or arguments.out
     end = End.read(folder) if arguments.looked_at else watch(folder, 3600 * arguments.hours)

@@ -92,7 +92,7 @@ def series_of(samples: Sequence[dict]) -> list[Series]:
         there = np.isfinite(values)
         return Series(quantity, role, hours[there], values[there], warm_up)
 
-    found = [series(CLOCK, ALL, _from_step_to_step(samples))]
+    found = [series(CLOCK, ALL, list(_from_step_to_step(samples)))]
     for name, quantity in TIMES.items():
         times = [sample["times"].get(name) for sample in samples]
         found.append(series(quantity, ALL, [1000 * np.mean(each) if each else None for each in times]))
