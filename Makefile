@@ -15,7 +15,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz lint lock clean \
+.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz soak lint lock clean \
 	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
@@ -97,6 +97,9 @@ bench: $(READY) ## measure training and scoring, each side by side with what it 
 
 fuzz: $(READY) ## 100,000 generated responses through the scoring service
 	$(BIN)/python -m tests.fuzz
+
+soak: $(READY) ## 2 hours of the tiny profile; memory, descriptors, threads and step time must not grow
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(READY) ## ruff and hadolint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/hadolint docker/Dockerfile.*

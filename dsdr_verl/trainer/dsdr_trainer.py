@@ -187,6 +187,10 @@ class DSDRTrainer(PPOTrainerSync):
         folder = Path(self.config.trainer.resume_from_path or self._folder()).absolute()
         if self.global_steps and folder == self._folder():  # another run's rows are not of this one's log
             self._resumed_rows = checkpoints.rows_of(folder)
+        self._rows = list(self._resumed_rows)  # the next checkpoint has as many
+        for row in self._rows:
+            if row["kind"] == "step":
+                self.health.alarms(row["metrics"])  # to remember: what was alarming was told then
 
     def _save_checkpoint(self):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""
