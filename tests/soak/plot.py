@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dsdr_verl.evaluation.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, dress, legend
 from tests.soak.judge import GROWS, Finding
@@ -34,11 +35,14 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
         unit = total.series.quantity.unit
         dress(axes, name, f"{unit} beside a median of {total.median:,.0f}")
         axes.set_xlabel("hours since the first step", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.axvspan(0, total.series.warm_up, color=GREY, alpha=0.15, linewidth=0)
         for finding, colour in zip(roles, COLOURS, strict=False):
             _line(axes, finding, colour, finding.series.role, 1.0)
         _line(axes, total, "black", ALL, 1.4)
         _trend(axes, total)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, -1), max(high, 1))  # what is flat looks flat
         legend(axes)
     figure.savefig(path)
 
@@ -57,4 +61,4 @@ def _trend(axes: Axes, finding: Finding) -> None:
     line = values.mean() - finding.median + finding.slope.estimate * (hours - middle)
     axes.plot(hours, line, "--", color=VERMILION, lw=1.6, label=f"{finding.slope.estimate:+.2g} an hour")
     if finding.verdict == GROWS:
-        axes.set_title("grows", loc="right", color=VERMILION, fontsize=11, weight="bold")
+        axes.text(0.99, 0.97, "grows", transform=axes.transAxes, ha="right", va="top", color=VERMILION, weight="bold")
