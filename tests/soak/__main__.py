@@ -2,7 +2,7 @@
 
 python -m tests.soak [--hours 2] [--out FOLDER]. Samples go to FOLDER/samples.jsonl as they are taken; Ctrl-C ends the
 run early and looks at what there is, and --from FOLDER looks again at what a soak has left. Written are soak.md and
-soak.png. Ends with 1 if anything grows, the run has failed, or something of it was left behind; with 2 if there is too
+soak.png. Ends with 1 if anything grows, the run has failed, or something of it was left behind; else with 2 if there is too
 little to tell.
 """
 
@@ -34,7 +34,7 @@ def main() -> int:
         findings = judge(series)
     except TooFew as error:
         print(f"{folder / SAMPLES}: {error}", file=sys.stderr)
-        return 2
+        return 1 if end and end.problems() else 2
     text = page.report(findings, end)
     (folder / "soak.md").write_text(text)
     plot.draw(findings, folder / "soak.png")
