@@ -2,8 +2,8 @@
 
 python -m tests.soak [--hours 2] [--out FOLDER]. Samples go to FOLDER/samples.jsonl as they are taken; Ctrl-C ends the
 run early and looks at what there is, and --from FOLDER looks again at what a soak has left. Written are soak.md and
-soak.png. Ends with 1 if anything grows, the run has failed, or something of it was left behind; else with 2 if there is too
-little to tell.
+soak.png. Ends with 1 if anything grows, the run has failed, or something of it was left behind; else with 2 if there is
+too little to tell.
 """
 
 from __future__ import annotations
