@@ -15,7 +15,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz chaos lint lock clean \
+.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz chaos soak lint lock clean \
 	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
@@ -100,6 +100,9 @@ fuzz: $(READY) ## 100,000 generated responses through the scoring service
 
 chaos: $(READY) ## faults in every process at every stage, a run each: ARGS='--sample 10', --faults, --kinds, --stages
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(READY) ## 2 hours of the tiny profile; memory, descriptors, threads and step time must not grow
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(READY) ## ruff and hadolint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/hadolint docker/Dockerfile.*

@@ -55,6 +55,7 @@ class MetricsLog:
 
     def __init__(self, path: Path):
         self.path = path
+        self._validated: set[int] = set()  # steps; a long run's file takes seconds to read
 
     def resume(self, step: int, rows: Sequence[dict]) -> None:
         """Forget what a run that resumes at `step` is about to do again, and what was cut off in the middle of a line.
@@ -66,11 +67,14 @@ class MetricsLog:
         for row in rows:
             kept.setdefault((row["step"], row["kind"]), row)
         self._write(sorted(kept.values(), key=lambda row: (row["step"], row["kind"] == "step")))
+        self._validated = {step for step, kind in kept if kind == "validation"}
 
     def append(self, kind: str, step: int, metrics: dict) -> None:
         """A validation that is repeated at the step where a run resumes replaces the one that was there."""
-        if kind == "validation" and any(row["step"] == step and row["kind"] == kind for row in self.rows()):
-            self._write([row for row in self.rows() if (row["step"], row["kind"]) != (step, kind)])
+        if kind == "validation":
+            if step in self._validated:
+                self._write([row for row in self.rows() if (row["step"], row["kind"]) != (step, kind)])
+            self._validated.add(step)
         with open(self.path, "a") as file:
             file.write(json.dumps(_row(kind, step, metrics)) + "\n")
 

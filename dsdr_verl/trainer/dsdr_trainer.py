@@ -196,6 +196,10 @@ class DSDRTrainer(PPOTrainerSync):
             self._resumed = Path(self.config.trainer.resume_from_path).absolute() if named else self._folder()
         if self._resumed == self._folder():  # another run's rows are not of this one's log
             self._resumed_rows = checkpoints.rows_of(self._resumed)
+        self._rows = list(self._resumed_rows)  # the next checkpoint has as many
+        for row in self._rows:
+            if row["kind"] == "step":
+                self.health.alarms(row["metrics"])  # to remember: what was alarming was told then
 
     def _save_checkpoint(self):
         """Called before the step's metrics are known, which a checkpoint is to hold: see `_compute_metrics`."""

@@ -13,9 +13,12 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 Kind = Literal["not_finite", "gradient", "entropy", "no_signal"]
-WINDOW = 50  # steps whose gradient norms are remembered
+WINDOW = 50  # gradient norms that are remembered
 FEWEST = 8  # of them before one is called large
-_WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy", "actor/dsdr_local", "actor/kl_loss")
+_WATCHED = (
+    "actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy", "actor/dsdr_local", "actor/kl_loss",
+    "actor/reward_kl_penalty",
+)  # fmt: skip
 
 
 class Unhealthy(RuntimeError):
@@ -33,7 +36,7 @@ class HealthOptions(BaseModel):
     # verl skips an update whose gradient is not finite, so one of them does no harm. So many in a row do.
     not_finite_steps: StrictInt = Field(3, ge=1)
 
-    # `gradient`: the norm before clipping is above this many times the median of the last 50 steps.
+    # `gradient`: the norm before clipping is above this many times the median of the last 50 that were not 0.
     gradient_factor: float = Field(20.0, gt=1)
 
     # `entropy`, in nats a token: below it the policy is all but deterministic, and a group is n times one rollout.
@@ -66,9 +69,10 @@ class Health:
         norm = metrics.get("actor/grad_norm", math.nan)
         if math.isfinite(norm):
             usual = median(self._gradients) if len(self._gradients) >= FEWEST else math.inf
-            if norm > self.options.gradient_factor * usual > 0:
+            if norm > self.options.gradient_factor * usual:
                 found["gradient"] = f"the gradient's norm is {norm:.3g}, and was {usual:.3g} of late"
-            self._gradients.append(norm)
+            if norm > 0:  # steps without a signal are no measure, however many they are
+                self._gradients.append(norm)
         if metrics.get("actor/entropy", math.inf) < self.options.entropy_floor:
             found["entropy"] = f"the policy's entropy is {metrics['actor/entropy']:.2g} nats a token: it has collapsed"
         largest = max(abs(metrics.get(f"critic/advantages/{end}", math.nan)) for end in ("min", "max"))

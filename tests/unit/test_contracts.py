@@ -216,6 +216,25 @@ def test_engine():
     assert parameters(transformer_impl.logprobs_from_logits) == ["logits", "labels", "inplace_backward"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3.0])
+def test_an_update_whose_gradient_is_not_finite_is_skipped(value):
+    """And the norm that is logged is that before clipping: `trainer/health.py` compares it with those before."""
+    from types import SimpleNamespace
+
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
+
+    module = torch.nn.Linear(1, 1, bias=False)
+    before = module.weight.item()
+    module.weight.grad = torch.tensor([[value]])
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    engine = SimpleNamespace(
+        module=module, optimizer=optimizer, optimizer_config=SimpleNamespace(clip_grad=1.0), _qat_enabled=False
+    )
+    norm = FSDPEngine.optimizer_step(engine)
+    assert norm == pytest.approx(value, nan_ok=True)
+    assert module.weight.item() == pytest.approx(before - 1.0 if value == 3.0 else before)
+
+
 def test_weight_sync():
     from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
     from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Extension

@@ -190,6 +190,16 @@ def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
     assert len(log.rows()) == 4 and log.rows()[-1]["metrics"] == {"a": 7}
 
 
+def test_metrics_log_is_not_read_at_each_validation(tmp_path, monkeypatch):
+    """A run of thousands of steps would do little else."""
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.resume(0, [])
+    monkeypatch.setattr(MetricsLog, "rows", None)
+    for step in (0, 5, 10):
+        log.append("validation", step, {"a": 1})
+    assert len(log.path.read_text().splitlines()) == 3
+
+
 def test_metrics_log_has_what_the_checkpoint_had(tmp_path):
     """A run that is killed between its checkpoint and its log."""
     log = MetricsLog(tmp_path / "metrics.jsonl")
