@@ -27,7 +27,7 @@ class Kind(Enum):
 # The first that is found in the command line. Ray writes titles such as `ray::WorkerDict.update_actor`.
 _KINDS = (
     (re.compile(r"zygote\.serve|ScoringActor|^ray::IDLE"), Kind.REPLACED),
-    (re.compile(r"^VLLM::|/gcs_server |/raylet |^ray::(RuntimeEnv|Dashboard)Agent"), Kind.VITAL),
+    (re.compile(r"^VLLM::|^\S*/(gcs_server|raylet) |^ray::(RuntimeEnv|Dashboard)Agent"), Kind.VITAL),
     (re.compile(r"ray-dashboard|/dashboard\.py |/log_monitor\.py |/monitor\.py |forkserver"), Kind.ASIDE),
 )
 

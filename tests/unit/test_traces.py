@@ -124,6 +124,7 @@ def test_titles_and_kinds():
         ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp", "gcs_server", processes.Kind.VITAL),
         ("/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=/t", "raylet", processes.Kind.VITAL),
         ("/v/bin/python -u /x/ray/_private/log_monitor.py --session", "python log_monitor.py", processes.Kind.ASIDE),
+        ("python default_worker.py --raylet-name=/s/raylet --x", "python default_worker.py", processes.Kind.ACTOR),
         ("VLLM::EngineCore", "VLLM::EngineCore", processes.Kind.VITAL),
         ("python -c import x; zygote.serve(5, 512)", "verifier", processes.Kind.REPLACED),
         ("python -m vllm.registry", "python vllm.registry", processes.Kind.ACTOR),

@@ -42,8 +42,8 @@ KINDS = {
     "agent_worker": r"^ray::\S*AgentLoopWorker",
     "reward_worker": r"^ray::\S*RewardLoopWorker",
     "events": r"^ray::\S*_QueueActor",
-    "raylet": "/raylet ",
-    "gcs_server": "/gcs_server ",
+    "raylet": r"^\S*/raylet ",
+    "gcs_server": r"^\S*/gcs_server ",
     "runtime_env_agent": "^ray::RuntimeEnvAgent",
     "dashboard_agent": "^ray::DashboardAgent",
 }
@@ -118,7 +118,8 @@ def steps_of(args: tuple) -> list[int]:
     if hasattr(args[0], "global_steps"):
         return [args[0].global_steps]
     if len(args) > 1 and hasattr(args[1], "non_tensor_batch"):
-        return [int(str(uid).partition("-")[0]) for uid in args[1].non_tensor_batch["uid"]]
+        heads = [str(uid).partition("-")[0] for uid in args[1].non_tensor_batch["uid"]]
+        return [int(head) for head in heads if head.isdecimal()]  # a validation's are hashes
     return list(map(int, re.findall(r"global_step_(\d+)", str(args[0]))))
 
 
