@@ -62,7 +62,8 @@ def _in_short(error: Exception) -> str:
     if found := re.search(r"GLOBAL (\S+)(?: was not an| whose module)", text):
         return f"would call {found[1][:_LONGEST]!r}, which verl's checkpoints do not"
     if found := re.search(r"Unsupported operand (\d+)", text):
-        name = pickletools.code2op[chr(int(found[1]))].name if chr(int(found[1])) in pickletools.code2op else found[1]
+        known = pickletools.code2op.get(chr(int(found[1])))
+        name = known.name if known else found[1]
         return f"has the opcode {name}, which torch.save does not write, and may call anything"
     if isinstance(error, Unfit):
         return f"has {text}, which verl's checkpoints have not"
