@@ -8,7 +8,7 @@ line of `batches.LEAST` instead.
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dsdr_verl.checks import algorithm, batches, data, folders, machine, model
+from dsdr_verl.checks import algorithm, batches, data, folders, machine, model, secrets
 
 CHECKS = (
     algorithm.chosen, algorithm.options, algorithm.health, algorithm.names, algorithm.local_estimator,
@@ -18,6 +18,7 @@ CHECKS = (
     model.path,
     machine.loggers, machine.device, machine.gpu_groups,
     folders.writable, folders.resume, folders.disk,
+    secrets.kept_out,
 )  # fmt: skip
 
 
@@ -30,4 +31,4 @@ def config_problems(config: DictConfig) -> list[str]:
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             key, reason = error.full_key or check.__name__, str(error).splitlines()[0]
             found.append(f"{key} cannot be resolved: {reason}; set it, or the key that it refers to")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(secrets.hidden(config, found)))
