@@ -15,7 +15,7 @@ CHECKS = (
     algorithm.validation_only,
     batches.numbers, batches.batch_sizes, batches.micro_batches, batches.vllm_lengths,
     data.files, data.enough_rows,
-    model.path,
+    model.path, model.encoder,
     machine.loggers, machine.device, machine.gpu_groups, machine.memory,
     folders.writable, folders.resume, folders.disk,
     secrets.kept_out,
