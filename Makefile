@@ -17,7 +17,7 @@ UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz lint lock clean \
+.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz lint audit lock clean \
 	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
@@ -103,6 +103,9 @@ fuzz: $(READY) ## 100,000 generated responses through the scoring service
 
 lint: $(READY) ## ruff and hadolint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/hadolint docker/Dockerfile.*
+
+audit: $(READY) ## known vulnerabilities of what the locks pin (OSV); ARGS='--ignore-vuln ID'
+	@$(BIN)/python -m tests.audit $(ARGS)
 
 images: ## build the CPU and the CUDA image (Docker with BuildKit)
 	docker build -f docker/Dockerfile.cpu -t dsdr-verl:cpu --build-arg REVISION=$$(git rev-parse HEAD) .
