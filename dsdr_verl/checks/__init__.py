@@ -8,7 +8,7 @@ line of `batches.LEAST` instead.
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dsdr_verl.checks import algorithm, batches, data, folders, machine, model, secrets
+from dsdr_verl.checks import algorithm, batches, code, data, folders, machine, model, secrets
 
 CHECKS = (
     algorithm.chosen, algorithm.options, algorithm.health, algorithm.names, algorithm.local_estimator,
@@ -18,7 +18,7 @@ CHECKS = (
     model.path, model.encoder,
     machine.loggers, machine.device, machine.gpu_groups, machine.memory,
     folders.writable, folders.resume, folders.disk,
-    secrets.kept_out,
+    secrets.kept_out, code.targets,
 )  # fmt: skip
 
 
