@@ -12,11 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dsdr_verl.checks.wording import Problems
 
-# At the end of a key, as whole words. A tokenizer's eos_token and its like are no secrets.
+# At the end of a key, as whole words. A token may be a tokenizer's (eos_token), so that one needs a word before it, or
+# the capitals of a variable.
 _NAMES = re.compile(
-    r"(?<![a-z])(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)(?<!sep_)(?<!cls_)(?<!mask_)(?<!stop_)(?<!image_)(?<!video_)(?<!audio_)"
-    r"(token|api[_-]?keys?|access[_-]?key|private[_-]?key|secrets?|secret[_-]?key|password|passwd|credentials?)$",
-    re.IGNORECASE,
+    r"(?<![a-z])(?i:api[_-]?keys?|access[_-]?key|private[_-]?key|secrets?|secret[_-]?key|password|passwd|credentials?)$"
+    r"|(^|(?<![a-z])(?i:hf|hub|api|auth|access|bearer|refresh|secret|git(hub|lab)|slack|wandb)[_-]?)(?i:token)$"
+    r"|^[A-Z0-9_]*TOKEN$"
 )
 _VALUES = re.compile(
     r"\bhf_[A-Za-z0-9]{20,}"

@@ -17,6 +17,9 @@ FOUND = [
     # by the key
     ("trainer.hf_token", "open sesame", "HF_TOKEN"),
     ("trainer.wandb.api_key", "tall secret", "WANDB_API_KEY"),
+    ("trainer.token", "a value", "another variable"),
+    ("trainer.authToken", "a value", "another variable"),
+    (f"{VARIABLES}.TRACKER_TOKEN", "a value", "another variable"),
     ("trainer.apiKey", "the word", "another variable"),
     ("reward.reward_model.password", "pass1234", "another variable"),
     ("reward.client_secret", "s3cr3t", "another variable"),
@@ -38,6 +41,8 @@ FOUND = [
 FINE = {
     "data.eos_token": "<|im_end|>",
     "data.stop_tokens": ["</s>", "\n"],
+    "data.think_token": "<think>",
+    "data.end_token": "</answer>",
     "data.tokenizer": "a/folder",
     "data.prompt_key": "question",
     "data.max_token_len": "128",
