@@ -9,13 +9,15 @@ VERSION_gpu := 3.12
 VERSION := $(VERSION_$(HARDWARE))
 PYTHON ?= python$(VERSION)
 LOCK := requirements/$(HARDWARE).lock
+# What is installed before the lock, without a hash: torch for the CPU.
+TORCH := $(wildcard requirements/$(HARDWARE)-torch.txt)
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(HARDWARE)
 UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz chaos soak lint lock clean \
+.PHONY: help setup demo tiny study test unit e2e hosts bench fuzz chaos soak lint audit lock clean \
 	cluster-up cluster-status cluster-down submit logs stop dashboard plan doctor images
 
 help: ## list the targets
@@ -23,16 +25,17 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv from the lock (again only if the lock or pyproject.toml has changed)
 
-# --no-deps: the lock is complete, so no resolver runs. The CPU build of torch is on PyTorch's own index, not on PyPI.
-$(READY): $(LOCK) pyproject.toml
+# --no-deps: the lock is complete, so no resolver runs. --require-hashes: a file that is not the one that was locked is
+# refused. The CPU build of torch is on PyTorch's own index, not on PyPI, unless a mirror has it.
+$(READY): $(LOCK) $(TORCH) pyproject.toml
 	@test "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$(VERSION)" || \
 		{ echo "Python $(VERSION) is needed; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python$(VERSION)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -d $(VENV)/lib/python$(VERSION) || { echo "$(VENV) has another Python than $(VERSION): remove it"; exit 1; }
 	@echo "installing $(LOCK) into $(VENV) (minutes, once)"
-	@$(BIN)/pip install --quiet --no-deps $$(grep '^torch==' $(LOCK)) || \
-		$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
-	@$(BIN)/pip install --quiet --no-deps --requirement $(LOCK)
+	@$(if $(TORCH),$(BIN)/pip install --quiet --no-deps --requirement $(TORCH) || \
+		$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX) --requirement $(TORCH))
+	@$(BIN)/pip install --quiet --no-deps --require-hashes --requirement $(LOCK)
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
 
@@ -107,15 +110,25 @@ soak: $(READY) ## 2 hours of the tiny profile; memory, descriptors, threads and 
 lint: $(READY) ## ruff and hadolint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/hadolint docker/Dockerfile.*
 
+audit: $(READY) ## known vulnerabilities of what the locks pin (OSV); ARGS='--ignore-vuln ID'
+	@$(BIN)/python -m tests.audit $(ARGS)
+
 images: ## build the CPU and the CUDA image (Docker with BuildKit)
 	docker build -f docker/Dockerfile.cpu -t dsdr-verl:cpu --build-arg REVISION=$$(git rev-parse HEAD) .
 	docker build -f docker/Dockerfile.cuda -t dsdr-verl:cuda --build-arg REVISION=$$(git rev-parse HEAD) .
 
+# Twice: first the versions, then the hashes of all files that PyPI has of them, for any mirror serves some of those.
+HASHED = $(UV) pip compile --quiet --no-deps --generate-hashes --no-annotate --no-header
+
 lock: ## resolve both locks anew (needs uv)
 	$(UV) pip compile --quiet pyproject.toml --extra cpu --extra dev --override requirements/cpu-overrides.txt \
-		--extra-index-url $(TORCH_INDEX) --python-version $(VERSION_cpu) --no-annotate --no-header -o requirements/cpu.lock
+		--extra-index-url $(TORCH_INDEX) --python-version $(VERSION_cpu) --no-annotate --no-header \
+		--no-emit-package torch -o requirements/cpu.lock
+	$(HASHED) --python-version $(VERSION_cpu) requirements/cpu.lock -o requirements/cpu.lock
 	$(UV) pip compile --quiet pyproject.toml --extra gpu --python-version $(VERSION_gpu) \
 		--python-platform x86_64-manylinux_2_28 --no-annotate --no-header -o requirements/gpu.lock
+	$(HASHED) --python-version $(VERSION_gpu) --python-platform x86_64-manylinux_2_28 requirements/gpu.lock \
+		-o requirements/gpu.lock
 
 clean: ## remove .venv and caches; runs in outputs/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

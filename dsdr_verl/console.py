@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dsdr_verl.progress import progress_bar
 
@@ -116,7 +117,7 @@ class RunConsole:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        self.console.print(plain(text), soft_wrap=True, markup=False)
 
     def on_event(self, event: dict) -> None:
         getattr(self, f"_on_{event['kind']}")(**{k: v for k, v in event.items() if k != "kind"})
@@ -170,8 +171,13 @@ class RunConsole:
         for name in before["metrics"]:
             if "/acc/pass@" in name and name in after["metrics"]:
                 x, y = before["metrics"][name], after["metrics"][name]
-                table.add_row(short(name), f"{x:.1%}", f"{y:.1%}", f"{100 * (y - x):+.1f} points")
+                table.add_row(Text(plain(short(name))), f"{x:.1%}", f"{y:.1%}", f"{100 * (y - x):+.1f} points")
         self.console.print(table)
+
+
+def plain(text: str) -> str:
+    """Without what a terminal would obey: names of sources come from data files."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def short(name: str) -> str:

@@ -8,16 +8,17 @@ line of `batches.LEAST` instead.
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dsdr_verl.checks import algorithm, batches, data, folders, machine, model
+from dsdr_verl.checks import algorithm, batches, code, data, folders, machine, model, secrets
 
 CHECKS = (
     algorithm.chosen, algorithm.options, algorithm.health, algorithm.names, algorithm.local_estimator,
     algorithm.validation_only,
     batches.numbers, batches.batch_sizes, batches.micro_batches, batches.vllm_lengths,
     data.files, data.enough_rows,
-    model.path,
-    machine.loggers, machine.device, machine.gpu_groups,
+    model.path, model.encoder,
+    machine.loggers, machine.device, machine.gpu_groups, machine.memory,
     folders.writable, folders.resume, folders.disk,
+    secrets.kept_out, code.targets,
 )  # fmt: skip
 
 
@@ -30,4 +31,4 @@ def config_problems(config: DictConfig) -> list[str]:
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             key, reason = error.full_key or check.__name__, str(error).splitlines()[0]
             found.append(f"{key} cannot be resolved: {reason}; set it, or the key that it refers to")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(secrets.hidden(config, found)))

@@ -6,8 +6,14 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig
 
+from dsdr_verl.checks.model import weight_bytes
 from dsdr_verl.checks.reading import ACTOR, MODEL, ROLLOUT, get, gpus, items, ulysses, whole
 from dsdr_verl.checks.wording import Problems, not_among, not_dividing, show
+from dsdr_verl.doctor.resources import available_memory
+
+GIB = 2**30
+# All processes of a run on the CPU but the trainer's and vLLM's workers: 5.4 GiB in the demo (docs/performance.md).
+STACK = 5 * GIB
 
 ON_CPU = {
     f"{ACTOR}.strategy": "fsdp2",
@@ -47,3 +53,31 @@ def gpu_groups(config: DictConfig) -> Problems:
     total, engine = "trainer.n_gpus_per_node × trainer.nnodes", f"{ROLLOUT}.tensor_model_parallel_size"
     yield from not_dividing(engine, whole(config, engine), gpus(config), total)
     yield from not_dividing(f"{ACTOR}.ulysses_sequence_parallel_size", ulysses(config), gpus(config), total)
+
+
+def memory(config: DictConfig) -> Problems:
+    """The least that a run on this machine's CPU takes: activations, buffers and the two workers' imports come on top,
+    so the demo, which takes 8 GiB by this, was measured at 13.7."""
+    ranks, engine = gpus(config), f"{ROLLOUT}.tensor_model_parallel_size"
+    if (
+        get(config, "trainer.device") != "cpu"
+        or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
+        or not ranks
+    ):
+        return
+    cache = f"{ROLLOUT}.engine_kwargs.vllm.kv_cache_memory_bytes"
+    # the trainer's, over all ranks: weights, gradients, Adam's two moments, and the reference
+    with_reference = get(config, f"{ACTOR}.use_kl_loss") or get(config, "algorithm.use_kl_in_reward")
+    weights = weight_bytes(config) or 0
+    trainer = (5 if with_reference else 4) * weights
+    copies = max(ranks // (whole(config, engine) or 1), 1)
+    engines = copies * weights * (1 if get(config, f"{ROLLOUT}.dtype") == "float32" else 0.5)
+    engines += ranks * (whole(config, cache) or 0)
+    needed, (available, _, where) = STACK + trainer + engines, available_memory()
+    if needed > available:
+        parts = f"{trainer / GIB:.1f} for the trainer, {engines / GIB:.1f} for {copies} of vLLM, {STACK / GIB:.0f} else"
+        yield (
+            f"trainer.device is 'cpu' with {available / GIB:.1f} GiB of memory available {where}, and the run takes "
+            f"at least {needed / GIB:.1f} GiB ({parts}); choose a smaller {MODEL}.path, lower {cache} or "
+            "trainer.n_gpus_per_node, or free some memory"
+        )

@@ -13,6 +13,7 @@ from dsdr_verl.checks.reading import ACTOR, CONTEXT, MODEL, get, longest, whole
 from dsdr_verl.checks.wording import Problems
 from dsdr_verl.data import models
 from dsdr_verl.data.cache import cache_root
+from dsdr_verl.scoring.encoder_files import code_in
 
 
 def path(config: DictConfig) -> Problems:
@@ -37,6 +38,14 @@ def path(config: DictConfig) -> Problems:
         yield f"{where}, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set; unset it, or {fix}"
 
 
+def encoder(config: DictConfig) -> Problems:
+    """The sentence encoder, where it is here: loading it must not run code."""
+    key = "scoring.embedding.model"
+    name = get(config, key)
+    if isinstance(name, str) and Path(name).is_dir():
+        yield from (f"{key} is {name!r}, {problem}" for problem in code_in(Path(name)))
+
+
 def folder_problems(config: DictConfig, folder: Path) -> Problems:
     """A Hugging Face folder must have a config, a tokenizer with a chat template, and safetensors weights."""
     if not (folder / "config.json").is_file():
@@ -53,6 +62,15 @@ def folder_problems(config: DictConfig, folder: Path) -> Problems:
             yield f"a folder without a tokenizer; save it there, or set {MODEL}.tokenizer_path"
         elif not (in_config or any(folder.glob("chat_template.*")) or get(config, template)):
             yield f"whose tokenizer has no chat template; set {template}"
+
+    if "auto_map" in (own := read_json(folder / "config.json")) and not get(config, f"{MODEL}.trust_remote_code"):
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # a second, which few pay
+
+        if own.get("model_type") not in CONFIG_MAPPING_NAMES:
+            yield (
+                f"a model that transformers does not know and that brings code of its own; if you trust that code, set "
+                f"{MODEL}.trust_remote_code=true, else give another model"
+            )
 
     if not any(folder.glob("*.safetensors")):  # .bin weights are pickles, which may run code
         yield "a folder without *.safetensors weights; give one that save_pretrained has written"

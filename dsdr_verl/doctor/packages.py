@@ -43,7 +43,8 @@ def locked(asked: Asked) -> Findings:
     if not asked.lock.is_file():
         yield failed(subject, f"there is no lock {asked.lock}", "name it with --lock requirements/cpu.lock or gpu.lock")
         return
-    pins, wrong = _pins(asked.lock.read_text())
+    apart = asked.lock.with_name(f"{asked.lock.stem}-torch.txt")  # what has no hash
+    pins, wrong = _pins(asked.lock.read_text() + (apart.read_text() if apart.is_file() else ""))
     for line in wrong:
         yield failed(subject, f"{asked.lock} has a line that pins nothing: {line!r}", "run make lock")
     have = installed()
@@ -83,10 +84,10 @@ def clashes(asked: Asked) -> Findings:
 
 
 def _pins(text: str) -> tuple[list[Requirement], list[str]]:
-    """The pins of a lock that are for this machine, and the lines that are none."""
+    """The pins of a lock that are for this machine, and the lines that are neither pins nor hashes."""
     pins, wrong = [], []
     for line in text.splitlines():
-        line = line.partition(" #")[0].strip()
+        line = line.partition(" #")[0].rstrip("\\ ").lstrip()
         if not line or line.startswith(("#", "--")):
             continue
         try:

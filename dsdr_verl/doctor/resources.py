@@ -27,12 +27,7 @@ SHM = Path("/dev/shm")
 
 def memory(asked: Asked) -> Findings:
     least, good = MEMORY[asked.hardware]
-    machine = psutil.virtual_memory()
-    total, available, where = machine.total, machine.available, "of the machine"
-    for limit, used, folder in cgroup_limits():
-        if limit < total:
-            total, where = limit, f"by the cgroup {folder}"
-        available = min(available, max(limit - used, 0))
+    available, total, where = available_memory()
     text = f"{_size(available)} available of {_size(total)} {where}"
     if available < least:
         fix = f"free some, or raise the limit (docker run --memory): about {_size(least)} are needed"
@@ -41,6 +36,17 @@ def memory(asked: Asked) -> Findings:
         yield warning("memory", text, f"free some, or keep to profile=tiny and small models below {_size(good)}")
     else:
         yield ok("memory", text)
+
+
+def available_memory() -> tuple[int, int, str]:
+    """Bytes that are to be had, bytes that there are, and who says so: the machine, or a lower limit of a cgroup."""
+    machine = psutil.virtual_memory()
+    total, available, where = machine.total, machine.available, "of the machine"
+    for limit, used, folder in cgroup_limits():
+        if limit < total:
+            total, where = limit, f"by the cgroup {folder}"
+        available = min(available, max(limit - used, 0))
+    return available, total, where
 
 
 def cgroup_limits(

@@ -69,7 +69,8 @@ def prepare(config: DictConfig) -> Evaluation:
 
     from transformers import AutoTokenizer  # takes seconds
 
-    tokenizer = AutoTokenizer.from_pretrained(model.folder)
+    trusted = bool(config.engine.args.get("trust_remote_code"))  # as vLLM is told; else transformers might ask
+    tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=trusted)
     if tokenizer.chat_template is None:
         raise ValueError(
             f"model is {config.model!r}, whose tokenizer has no chat template; put chat_template.jinja there"

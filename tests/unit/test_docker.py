@@ -50,9 +50,8 @@ def pip_commands(image: str) -> list[str]:
 
 
 def pins(lock: str) -> dict[str, str]:
-    return dict(
-        line.split("==") for line in (REPOSITORY / f"requirements/{lock}.lock").read_text().splitlines() if line
-    )
+    lines = (REPOSITORY / f"requirements/{lock}.lock").read_text().splitlines()
+    return dict(line.rstrip("\\ ").split("==") for line in lines if not line.startswith(" "))
 
 
 @pytest.mark.parametrize("image", LOCKS)
@@ -66,7 +65,7 @@ def test_bases_are_pinned_and_labelled(image):
 @pytest.mark.parametrize(("image", "lock"), LOCKS.items())
 def test_python_is_the_one_that_the_lock_was_resolved_for(image, lock):
     makefile = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
-    assert re.search(rf"--python-version \$\(VERSION_{lock}\).* -o requirements/{lock}\.lock", makefile)
+    assert re.search(rf"--python-version \$\(VERSION_{lock}\).*? -o requirements/{lock}\.lock", makefile)
     resolved_for = re.search(rf"^VERSION_{lock} := (\S+)$", makefile, re.MULTILINE)[1]
     text = (DOCKER / f"Dockerfile.{image}").read_text()
     assert set(re.findall(r"python:?(3\.\d+)", text)) == {resolved_for}
@@ -84,8 +83,19 @@ def test_cuda_is_the_one_that_torch_was_built_for():
 def test_packages_come_from_the_lock_without_a_resolver(image, lock):
     commands = pip_commands(image)
     assert all("--no-deps" in command for command in commands)
-    assert f"pip install --no-deps --requirement /tmp/{lock}.lock" in commands
+    assert f"pip install --no-deps --require-hashes --requirement /tmp/{lock}.lock" in commands
     assert commands[-1] == "pip install --no-deps --no-build-isolation /src"
+
+
+def test_cudas_libraries_are_a_layer_of_their_own(tmp_path):
+    """What the Dockerfile takes out of the lock is whole: each pin with its hashes."""
+    program = re.search(r"awk '(.+?)' /tmp/gpu.lock", (DOCKER / "Dockerfile.cuda").read_text())[1]
+    lock = (REPOSITORY / "requirements/gpu.lock").read_text()
+    taken = subprocess.run(["awk", program], input=lock, capture_output=True, text=True, check=True).stdout
+    names = [line.split("==")[0] for line in taken.splitlines() if not line.startswith(" ")]
+    assert {"torch", "triton"} < set(names) and all(name.startswith(("nvidia-", "torch", "triton")) for name in names)
+    whole = "".join(re.search(rf"^{name}==.*\n(?: .*\n)+", lock, re.MULTILINE)[0] for name in names)
+    assert taken == whole
 
 
 @pytest.mark.parametrize("image", LOCKS)

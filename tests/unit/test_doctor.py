@@ -93,6 +93,13 @@ def test_a_lock_that_agrees(asked, tmp_path):
     assert only(packages.locked(lock(asked, tmp_path, text))) == ok("packages", "all 2 as in some.lock")
 
 
+def test_hashes_are_no_pins_and_torch_may_stand_apart(asked, tmp_path):
+    text = f"rich=={here('rich')} \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n"
+    (tmp_path / "some-torch.txt").write_text("# no hash\ntorch==0.1\n")
+    finding = only(packages.locked(lock(asked, tmp_path, text)))
+    assert finding.level == "FAILED" and "1 differ from the lock: torch is" in finding.text
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -1,6 +1,8 @@
 """The locks agree with pyproject.toml, and hold what they promise."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,48 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
+def hashed(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes by package."""
+    text = (REPOSITORY / "requirements" / f"{name}.lock").read_text().replace("\\\n", " ")
+    found = {}
+    for line in text.splitlines():
+        pin, *hashes = line.split()
+        assert re.fullmatch(r"[\w.\-]+==[\w.+!\-]+", pin), f"{line} pins no version"
+        found[canonicalize_name(pin.split("==")[0])] = (pin.split("==")[1], hashes)
+    return found
+
+
 def lock(name: str) -> dict[str, str]:
-    lines = (REPOSITORY / "requirements" / f"{name}.lock").read_text().splitlines()
-    pins = [line.split(";")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.\-]+==[\w.+!\-]+", pin) for pin in pins), "every line pins one version"
-    return {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in pins}
+    """Versions by package, with what is installed apart from the lock."""
+    pins = {package: version for package, (version, _) in hashed(name).items()}
+    apart = REPOSITORY / "requirements" / f"{name}-torch.txt"
+    lines = apart.read_text().splitlines() if apart.is_file() else []
+    return pins | dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_every_package_of_a_lock_has_hashes(name):
+    """pip refuses a file of which one line has none."""
+    pins = hashed(name)
+    without = [package for package, (_, hashes) in pins.items() if not hashes]
+    odd = [
+        text for _, hashes in pins.values() for text in hashes if not re.fullmatch("--hash=sha256:[0-9a-f]{64}", text)
+    ]
+    assert len(pins) > 200 and not without and not odd
+
+
+def test_a_file_that_is_not_the_locked_one_is_refused(tmp_path):
+    """pip's own doing, by the options that `make setup` gives it: a package of this machine, with another's hash."""
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "pyproject.toml").write_text('[project]\nname = "zipp"\nversion = "4.1.2"\n')
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", tmp_path, tmp_path / "evil"], check=True)
+    pin = re.search(r"^zipp==(?:.|\n )*", (REPOSITORY / "requirements/cpu.lock").read_text(), re.MULTILINE)[0]
+    (tmp_path / "one.lock").write_text(pin.replace(re.search("==([^ ]+)", pin)[1], "4.1.2"))
+    options = ["--no-deps", "--require-hashes", "--no-index", "--find-links", tmp_path, "--target", tmp_path / "out"]
+    install = [sys.executable, "-m", "pip", "install", *options, "--requirement", tmp_path / "one.lock"]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode != 0 and "DO NOT MATCH THE HASHES" in done.stderr and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("name", "extras"), [("cpu", ("cpu", "dev")), ("gpu", ("gpu",))])

@@ -49,3 +49,19 @@ def test_an_environment_keeps_its_lock(tmp_path, made_for):
     assert "pip install" not in would_run(tmp_path, "tiny", made_for=made_for)
     other = {"cpu": "gpu", "gpu": "cpu"}[made_for]
     assert f"requirements/{other}.lock" in would_run(tmp_path, "tiny", f"HARDWARE={other}", made_for=made_for)
+
+
+def test_ci_audits_and_only_lets_an_unreachable_database_pass(tmp_path):
+    assert "make audit ARGS=--unreachable-ok\n" in (REPOSITORY / ".ci/run").read_text()
+    assert would_run(tmp_path, "audit", "ARGS=--unreachable-ok").strip().endswith("-m tests.audit --unreachable-ok")
+    assert would_run(tmp_path, "audit").strip().endswith("-m tests.audit")
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "gpu"])
+def test_setup_installs_by_hash_and_torch_for_the_cpu_apart(tmp_path, hardware):
+    said = would_run(
+        tmp_path, "setup", f"HARDWARE={hardware}", "PYTHON=true", made_for="gpu" if hardware == "cpu" else "cpu"
+    )
+    assert f"--no-deps --require-hashes --requirement requirements/{hardware}.lock" in said
+    assert ("--no-deps --requirement requirements/cpu-torch.txt" in said) == (hardware == "cpu")
+    assert "gpu-torch" not in said

@@ -20,11 +20,12 @@ def gpu_config():
 
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch, tmp_path):
-    """Every package, nothing in the caches, and no cluster."""
+    """Every package, memory enough, nothing in the caches, and no cluster."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DSDR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(machine, "available_memory", lambda: (24 * machine.GIB, 24 * machine.GIB, "of the machine"))
     for module in (machine, model):
         monkeypatch.setattr(module, "find_spec", lambda name: SimpleNamespace(name=name))

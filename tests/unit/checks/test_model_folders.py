@@ -65,6 +65,41 @@ def test_a_model_that_is_too_short(cpu_config, folder):
     assert_one(with_folder(cpu_config, folder), "64 positions", "lower the data.max_*_length")
 
 
+def test_a_model_with_code_of_its_own(cpu_config, folder):
+    def found(kind: str, **changes) -> list[str]:
+        (folder / "config.json").write_text(json.dumps({"model_type": kind, "auto_map": {"AutoModel": "evil.Model"}}))
+        return with_folder(cpu_config, folder, **changes)
+
+    assert_one(found("evil"), f"model.path is '{folder}'", "set actor_rollout_ref.model.trust_remote_code=true")
+    assert found("evil", **{f"{MODEL}.trust_remote_code": True}) == [], "where it is asked for"
+    assert found("llama") == [], "transformers has that code itself"
+
+
+def test_no_config_of_ours_trusts_code_from_elsewhere(cpu_config, gpu_config):
+    def trusted(node, path=""):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from trusted(value, f"{path}{key}.")
+            elif key == "trust_remote_code":
+                yield f"{path}{key}", value
+
+    for config in (cpu_config, gpu_config):
+        values = dict(trusted(OmegaConf.to_container(config)))
+        assert f"{MODEL}.trust_remote_code" in values and "data.trust_remote_code" in values
+        # null is verl's for a part that it no longer reads
+        assert not any(values.values()), values
+
+
+def test_an_encoder_that_may_run_code(cpu_config, tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    key = "scoring.embedding.model"
+    assert_one(
+        problems(cpu_config, {key: str(tmp_path)}), f"{key} is '{tmp_path}'", "is a pickle", "safe_serialization"
+    )
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert problems(cpu_config, {key: str(tmp_path)}) == []
+
+
 def test_offline(cpu_config, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     name = {f"{MODEL}.path": "some-org/some-model"}

@@ -92,6 +92,11 @@ WRONG = [
     ({f"{MODEL}.use_remove_padding": False}, "use_remove_padding is false", "trainer.device=cpu; set it to true"),
     ({f"{MODEL}.lora_rank": 8}, "model.lora_rank is 8", "trainer.device=cpu; set it to 0"),
     ({"trainer.nnodes": 2}, "trainer.nnodes is 2", "RAY_ADDRESS", "trainer.nnodes=1"),
+    # code
+    ({f"{ACTOR}._target_": "os.system"}, f"{ACTOR}._target_ is 'os.system'", "would be called; take it out"),
+    ({"trainer.extra": [{"_target_": "verl.utils.fs.x"}]}, "trainer.extra.0._target_ is 'verl.utils.fs.x'", "take it"),
+    ({"reward._target_": "verlike.Config"}, "reward._target_ is 'verlike.Config'", "take it out"),
+    ({"reward._target_": None}, "reward._target_ is null", "take it out"),
     # its folders; more in test_folders.py
     ({"trainer.resume_mode": "resume"}, "trainer.resume_mode is 'resume'", "did you mean resume_path?"),
     (RESUME, "trainer.resume_from_path is null", "global_step_<number>", "set trainer.resume_mode=auto"),
