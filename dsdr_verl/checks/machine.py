@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from dsdr_verl.checks.model import weight_bytes
 from dsdr_verl.checks.reading import ACTOR, MODEL, ROLLOUT, get, gpus, items, ulysses, whole
 from dsdr_verl.checks.wording import Problems, not_among, not_dividing, show
+from dsdr_verl.ray_address import joins_cluster
 from dsdr_verl.doctor.resources import available_memory
 
 GIB = 2**30
@@ -59,11 +60,7 @@ def memory(config: DictConfig) -> Problems:
     """The least that a run on this machine's CPU takes: activations, buffers and the two workers' imports come on top,
     so the demo, which takes 8 GiB by this, was measured at 13.7."""
     ranks, engine = gpus(config), f"{ROLLOUT}.tensor_model_parallel_size"
-    if (
-        get(config, "trainer.device") != "cpu"
-        or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
-        or not ranks
-    ):
+    if get(config, "trainer.device") != "cpu" or joins_cluster() or not ranks:
         return
     cache = f"{ROLLOUT}.engine_kwargs.vllm.kv_cache_memory_bytes"
     # the trainer's, over all ranks: weights, gradients, Adam's two moments, and the reference

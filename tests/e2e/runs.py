@@ -77,13 +77,14 @@ class Started:
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output.read_text()}"
             time.sleep(0.3)
 
-    def wait(self, timeout: float = 400) -> Run:
+    def wait(self, timeout: float = 400, to_leave: float = 15) -> Run:
+        """Seconds: for the run, and for Ray's daemons after it."""
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
         ended_at = time.monotonic()
-        deadline = time.monotonic() + 15  # Ray's daemons take a moment to go
+        deadline = time.monotonic() + to_leave
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.5)
         leftovers = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left if process.is_running()]
