@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from dsdr_verl.checks.model import weight_bytes
 from dsdr_verl.checks.reading import ACTOR, MODEL, ROLLOUT, get, gpus, items, ulysses, whole
 from dsdr_verl.checks.wording import Problems, not_among, not_dividing, show
-from dsdr_verl.ray_address import joins_cluster
 from dsdr_verl.doctor.resources import available_memory
+from dsdr_verl.ray_address import joins_cluster
 
 GIB = 2**30
 # All processes of a run on the CPU but the trainer's and vLLM's workers: 5.4 GiB in the demo (docs/performance.md).
