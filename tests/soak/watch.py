@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.report import say
-from tests.e2e.runs import TINY, Run, Started, log_tail
+from tests.e2e.runs import TINY, Started, log_tail
 from tests.soak.roles import role_of
 from tests.soak.series import SAMPLES
 
@@ -57,13 +57,14 @@ class End:
 
 def watch(folder: Path, seconds: float) -> End:
     """Train for `seconds` from the first step on, or until Ctrl-C or the run's own end, and stop the run."""
-    shared = set(os.listdir(SHM))
     run_dir = folder / "run"
+    shared: set[str] = set()
     started = Started(run_dir, *TINY, *OVERRIDES, f"run_dir={run_dir}")
     say(f"started in {run_dir}")
     try:
         with open(folder / SAMPLES, "a") as out:
             for sample in samples(started, seconds):
+                shared |= {path for process in started.processes() for path in shared_files(process.pid)}
                 out.write(json.dumps(sample) + "\n")
                 out.flush()
     except KeyboardInterrupt:
@@ -76,7 +77,8 @@ def watch(folder: Path, seconds: float) -> End:
     run = started.wait(timeout=120)
     if not stopped:
         say(f"the run has ended by itself:\n{run.output[-2000:]}\n{log_tail(run_dir)}")
-    end = End(stopped, run.returncode, round(run.ended_at - stopped_at, 1), _leftovers(run, shared))
+    left = sorted(path for path in shared if os.path.exists(path))
+    end = End(stopped, run.returncode, round(run.ended_at - stopped_at, 1), run.leftovers + left)
     (folder / END).write_text(json.dumps(asdict(end)))
     return end
 
@@ -149,6 +151,15 @@ def memory_of(pid: int) -> tuple[float, float]:
     return (kib["Pss_Anon"] + kib["SwapPss"]) / 1024, kib["Pss_Shmem"] / 1024
 
 
+def shared_files(pid: int) -> set[str]:
+    """What a process has mapped of /dev/shm: others on this machine have files there too."""
+    try:
+        with open(f"/proc/{pid}/maps") as file:
+            return {line.split(maxsplit=5)[5].strip() for line in file if f" {SHM}/" in line}
+    except OSError:  # it has gone
+        return set()
+
+
 def ray_folders(processes: list[psutil.Process]) -> set[Path]:
     """Where the run's own Ray keeps its logs and sockets."""
     found = set()
@@ -201,7 +212,3 @@ def _line(sample: dict) -> str:
         f"step {sample['step']}: {len(sample['processes'])} processes, {total('memory'):.0f} MiB and "
         f"{total('shared'):.0f} MiB shared, {total('descriptors')} descriptors, {total('threads')} threads{pace}"
     )
-
-
-def _leftovers(run: Run, shared_before: set[str]) -> list[str]:
-    return run.leftovers + [f"{SHM}/{name}" for name in sorted(set(os.listdir(SHM)) - shared_before)]
