@@ -8,8 +8,8 @@ pytestmark = pytest.mark.e2e
 # A run each; all but its last fault are survived.
 RUNS = (
     (
-        Cell("stop", "scoring_actor", "generation"), Cell("kill", "scoring_actor", "scoring"),
-        Cell("kill", "verifier", "update"), Cell("stop", "trainer_rank", "weight_sync"),
+        Cell("kill", "verifier", "update"), Cell("stop", "scoring_actor", "generation"),
+        Cell("kill", "scoring_actor", "scoring"), Cell("stop", "trainer_rank", "weight_sync"),
     ),
     (Cell("kill", "raylet", "advantage"),),
     (Cell("stop", "gcs_server", "log_prob"),),
