@@ -154,6 +154,9 @@ class RunConsole:
     def _on_left(self, step: int, folder: str) -> None:
         self.say(f"another way from step {step} was taken before; its checkpoint is kept as {folder}")
 
+    def _on_suspect(self, step: int, folder: str) -> None:
+        self.say(f"the weights of step {step} gave these numbers; their checkpoint is kept as {folder}")
+
     def _on_checkpoint(self, step: int) -> None:
         self.say(f"checkpoint of step {step} saved")
 

@@ -174,6 +174,8 @@ class DSDRTrainer(PPOTrainerSync):
         numbers |= self.health.counts(alarms)
         self._keep_row("step", numbers)
         fatal = self.health.deadly(alarms)
+        if "not_finite" not in alarms:
+            self._remove_outdated()  # the newest has weights that only these numbers could judge
         if self._checkpoint_due and not fatal and "not_finite" not in alarms:
             start = time.perf_counter()
             self._write_checkpoint()
@@ -185,6 +187,8 @@ class DSDRTrainer(PPOTrainerSync):
         for text in alarms.values():
             self.events.send("alarm", step=global_steps, text=text)
         if fatal:
+            if "not_finite" in alarms:
+                self._leave_suspect()
             raise Unhealthy(f"step {global_steps}: {fatal}")
 
     # ----------------------------------------------------------------------------------------- checkpoints
@@ -224,8 +228,20 @@ class DSDRTrainer(PPOTrainerSync):
             ) from error
         self._rows = [row for row in self._rows if row["step"] > self.global_steps - ROWS_AGAIN]
         self.events.send("checkpoint", step=self.global_steps)
+        if self.global_steps >= self.total_training_steps:
+            self._remove_outdated()
+
+    def _remove_outdated(self) -> None:
         keep_best = OmegaConf.select(self.config, "checkpoints.keep_best", default=False)
-        checkpoints.remove(checkpoints.outdated(folder.parent, self._keep_last, keep_best))
+        checkpoints.remove(checkpoints.outdated(self._folder().parent, self._keep_last, keep_best))
+
+    def _leave_suspect(self) -> None:
+        """A checkpoint right before the numbers that are none has the weights that they come from."""
+        root, step = self._folder().parent, self.global_steps - self.health.steps_in_a_row("not_finite")
+        before = [folder for folder in checkpoints.steps_in(root) if checkpoints.step_of(folder) < step]
+        if any(map(checkpoints.finished, before)):  # else the next start would begin anew
+            for folder in checkpoints.set_aside(root, step, None):
+                self.events.send("suspect", step=step, folder=str(folder))
 
     def _folder(self) -> Path:
         return Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{self.global_steps}"

@@ -94,6 +94,10 @@ class Health:
                 return f"{alarms[kind]} (health.stop_on has {kind}); the checkpoints before this step are kept"
         return None
 
+    def steps_in_a_row(self, kind: Kind) -> int:
+        """With a loss that is no number, or without a signal, up to the last step that was looked at."""
+        return self._in_a_row[kind]
+
     def _repeated(self, kind: str, again: bool) -> int:
         self._in_a_row[kind] = self._in_a_row[kind] + 1 if again else 0
         return self._in_a_row[kind]

@@ -60,7 +60,7 @@ class Traces:
             session: the folder of a Ray that the run has started.
         """
         self.session = session or self.session
-        self.segments |= _segments(process.pid for process in processes.of_run(self.run))
+        self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
         found = {"run": self.run, "session": self.session, "segments": sorted(self.segments)}
         os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
 
@@ -74,12 +74,12 @@ class Traces:
         Returns:
             whether Ray has gone by itself. Else a thread of this process still waits for it.
         """
-        self.segments |= _segments(process.pid for process in processes.of_run(self.run))
+        self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
         gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
         processes.end_all(self.run)
         for socket in sockets_of(self.run):
             socket.unlink(missing_ok=True)
-        for name in set(self.segments) - _segments(path.name for path in Path("/proc").glob("[0-9]*")):
+        for name in set(self.segments) - segments_of(path.name for path in Path("/proc").glob("[0-9]*")):
             with contextlib.suppress(OSError):
                 (SHARED_MEMORY / os.path.basename(name)).unlink()
         if self.session:
@@ -103,7 +103,7 @@ def _dead() -> Iterator[Traces]:
                     yield traces
 
 
-def _segments(pids: Iterable[str | int]) -> set[str]:
+def segments_of(pids: Iterable[str | int]) -> set[str]:
     """Names of the shared memory that processes have open."""
     names: set[str] = set()
     for pid in pids:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dsdr_verl.trainer.checkpoints import flaw, steps_in
+from dsdr_verl.trainer.traces import segments_of
 from tests.e2e.runs import TINY, Run, Started
 
 INJECT = str(Path(__file__).parent / "inject")
@@ -115,4 +116,6 @@ def _said(run: Run) -> str:
 
 
 def _segments() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir() if path.stat().st_uid == os.getuid()}
+    """Shared memory of this user's that no process has open, as that of another run would be."""
+    names = {path.name for path in Path("/dev/shm").iterdir() if path.stat().st_uid == os.getuid()}
+    return names - segments_of(path.name for path in Path("/proc").glob("[0-9]*"))

@@ -58,14 +58,17 @@ def test_a_failed_weight_sync(tmp_path):
 
 
 def test_numbers_that_are_none(tmp_path):
-    """A learning rate that no weight survives: the run ends by itself, and what it had is whole."""
+    """A learning rate that no weight survives, from the second step on: the run ends by itself, and keeps the last
+    checkpoint that is good, not the one with the weights that gave no numbers."""
     started = Started(
         tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500",
-        "trainer.save_freq=1", "actor_rollout_ref.actor.optim.lr=1e30",
+        "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=1", "actor_rollout_ref.actor.optim.lr=1e30",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     )  # fmt: skip
     started.wait_for("ALARM", timeout=300)
     ended = started.wait(timeout=120)
     must_have_failed(ended, ended.ended_at, "actor/entropy is nan (health.stop_on has not_finite)")
     first = min(int(row["step"]) for row in ended.rows("step") if row["metrics"]["health/not_finite"])
     (kept,) = (tmp_path / "checkpoints").glob("global_step_*")
-    assert int(kept.name.rpartition("_")[2]) == first - 1 and flaw(kept) is None
+    assert int(kept.name.rpartition("_")[2]) == first - 2 and flaw(kept) is None
+    assert (tmp_path / "checkpoints" / f"left_global_step_{first - 1}").is_dir()

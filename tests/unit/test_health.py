@@ -113,12 +113,13 @@ class Trained:
         self.told: list[tuple[str, dict]] = []
         self.trainer = trainer = object.__new__(DSDRTrainer)
         trainer.config = OmegaConf.create(
-            {"trainer": {"default_local_dir": str(folder), "save_freq": 1, "resume_from_path": None}}
+            {"trainer": {"default_local_dir": str(folder), "save_freq": 1, "resume_mode": "auto"}}
         )
         trainer.events = SimpleNamespace(send=lambda kind, **content: self.told.append((kind, content)))
         trainer.gauges = SimpleNamespace(set=lambda numbers: None)
         trainer.health = Health(HealthOptions(**options))
         trainer._rows, trainer._resumed_rows, trainer._keep_last = [], [], 1
+        trainer._resumed, trainer.total_training_steps = None, 1000
         trainer.global_steps = int(steps_in(folder)[-1].name.removeprefix("global_step_")) if resume else 0
         monkeypatch.setattr(PPOTrainerSync, "_compute_metrics", lambda self, batch, metrics, *rest: None)
         monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: (self._folder() / "weights").touch())
@@ -159,13 +160,33 @@ def test_a_kind_that_does_not(monkeypatch, tmp_path, kind):
     assert found[f"health/{kind}"] == 1 and not any(found[f"health/{other}"] for other in others)
     assert not before[0][f"health/{kind}"]
     assert run.of("alarm")[-1]["step"] == last
-    (kept,) = steps_in(tmp_path)
+    kept = steps_in(tmp_path)[-1]
     assert kept.name == f"global_step_{1 if kind == 'not_finite' else last}" and flaw(kept) is None
     list(run.steps([{}]))
-    (kept,) = steps_in(tmp_path)
+    kept = steps_in(tmp_path)[-1]
     assert kept.name == f"global_step_{last + 1}" and flaw(kept) is None, "with rows that have NaN in them"
     values = [row["metrics"]["actor/loss"] for row in rows_of(kept)]
     assert len(values) == last + 1 and sum(map(math.isnan, values)) == (3 if kind == "not_finite" else 0)
+
+
+def test_weights_that_give_no_numbers_are_not_gone_on_from(monkeypatch, tmp_path):
+    """A checkpoint is written before anybody has seen what its weights do."""
+    run = Trained(monkeypatch, tmp_path)
+    nan = {"actor/entropy": math.nan}
+    list(run.steps([{}, {}, nan, {}]))
+    assert [path.name for path in steps_in(tmp_path)] == ["global_step_2", "global_step_4"], "2 until 4 is known"
+    with pytest.raises(Unhealthy):
+        list(run.steps([nan] * 3))
+    assert [path.name for path in steps_in(tmp_path)] == ["global_step_2"]
+    left = str(tmp_path / "left_global_step_4")
+    assert run.of("suspect") == [{"step": 4, "folder": left}] and flaw(Path(left)) is None
+
+
+def test_the_last_step_is_not_waited_for(monkeypatch, tmp_path):
+    run = Trained(monkeypatch, tmp_path)
+    run.trainer.total_training_steps = 2
+    list(run.steps([{}, {}]))
+    assert [path.name for path in steps_in(tmp_path)] == ["global_step_2"]
 
 
 @pytest.mark.parametrize("kind", ["gradient", "no_signal"])

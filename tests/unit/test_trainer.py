@@ -19,6 +19,7 @@ from dsdr_verl.data.problem_files import Item, to_row
 from dsdr_verl.scoring.scorer import RolloutScore
 from dsdr_verl.trainer.checkpoints import flaw, rows_of, seal
 from dsdr_verl.trainer.dsdr_trainer import DSDRTrainer, scoring_metrics
+from dsdr_verl.trainer.health import Health, HealthOptions
 from dsdr_verl.trainer.queue import RolloutBatch, add_at_first_token, read_rollouts
 from dsdr_verl.trainer.reduction import kept_of_samples, reduce_groups
 from dsdr_verl.trainer.registered import dsdr_advantage
@@ -216,6 +217,7 @@ def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, t
     trainer = object.__new__(DSDRTrainer)
     trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
     trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
+    trainer.total_training_steps = 200
     monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
     found = {}
     for trainer.global_steps in range(1, 121):
@@ -230,6 +232,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_befo
     trainer = object.__new__(DSDRTrainer)
     trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
     trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
+    trainer.total_training_steps = 200
     monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
     trainer.global_steps = 1
     trainer._write_checkpoint()
@@ -265,6 +268,7 @@ def begun(monkeypatch, tmp_path):
         made.events = SimpleNamespace(send=lambda kind, **content: news.append((kind, content["step"])))
         made.logger = SimpleNamespace(log=lambda data, step: news.append(("logged", step)))
         made._resumed, made._resumed_rows, made.total_training_steps = None, [], total
+        made.health = Health(HealthOptions())
         monkeypatch.setattr(PPOTrainerSync, "_load_checkpoint", lambda self: setattr(self, "global_steps", step))
         made._load_checkpoint()
         made.global_steps += 1  # as verl does before it begins
