@@ -1,6 +1,7 @@
 """A real file system that is full while a checkpoint is written."""
 
 import os
+import signal
 import subprocess
 import time
 
@@ -55,5 +56,5 @@ def test_a_disk_that_fills_up(disk, tmp_path, ranks):
     step = int(whole.name.rpartition("_")[2])
     started.wait_for(f"resuming after step {step}", timeout=400)
     started.wait_for(f"checkpoint of step {step + 1} saved", timeout=120)
-    started.process.terminate()
+    started.process.send_signal(signal.SIGINT)
     assert started.wait(60).returncode == 130 and flaw(root / f"global_step_{step + 1}") is None
