@@ -188,10 +188,10 @@ def test_news_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("command", "role"),
     [
-        (["ray::DSDRTaskRunner.run()"], "ray::DSDRTaskRunner"),
-        (["ray::WorkerDict.actor_rollout_update_actor", "", ""], "ray::WorkerDict"),
+        (["ray::TaskRunnerV1.run"], "ray::TaskRunnerV1"),
+        (["ray::WorkerDict.actor_rollout_update_actor", ""], "ray::WorkerDict"),
         (["ray::IDLE"], "ray::IDLE"),
-        (["VLLM::Worker_TP0"], "VLLM::Worker_TP0"),
+        (["VLLM::Worker"], "VLLM::Worker"),
         (["/x/bin/python", "-m", "dsdr_verl.main_ppo", "profile=tiny"], "driver"),
         (["/x/python", "-c", "from dsdr_verl.scoring.zygote.serve import *"], "verifier"),
         (["/x/raylet/raylet", "--raylet_socket_name=/tmp/ray/x.py"], "raylet"),
