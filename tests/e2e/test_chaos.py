@@ -11,7 +11,6 @@ RUNS = (
         Cell("kill", "verifier", "update"), Cell("stop", "scoring_actor", "generation"),
         Cell("kill", "scoring_actor", "scoring"), Cell("stop", "trainer_rank", "weight_sync"),
     ),
-    (Cell("kill", "raylet", "advantage"),),
     (Cell("stop", "gcs_server", "log_prob"),),
     (Cell("kill", "driver", "validation"),),
 )  # fmt: skip

@@ -31,12 +31,11 @@ def fill(disk, leave: int) -> None:
             file.seek(0, os.SEEK_END)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_disk_that_fills_up(disk, tmp_path, ranks):
+def test_a_disk_that_fills_up(disk, tmp_path):
     root = disk / "checkpoints"
     command = (
         *TINY, "+algorithm=dsdr", f"run_dir={tmp_path / 'run'}", f"trainer.default_local_dir={root}",
-        "+ray_kwargs.ray_init.include_dashboard=false", f"trainer.n_gpus_per_node={ranks}", "trainer.save_freq=1",
+        "+ray_kwargs.ray_init.include_dashboard=false", "trainer.save_freq=1",
         "trainer.total_training_steps=500", "trainer.max_actor_ckpt_to_keep=1",
     )  # fmt: skip
     started = Started(tmp_path / "run", *command)
