@@ -46,7 +46,7 @@ def main(config: DictConfig) -> None:
     print(f"run folder {run_dir}\nfull log   {log_path}")
     console = RunConsole(divert_output(log_path), run_dir)
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminated_is_interrupted()
     traces = Traces.begin()
     code = 0
 
@@ -67,6 +67,7 @@ def main(config: DictConfig) -> None:
             choose(config, console.say)
             prepare(config, console)
             console.say(f"ray        {start_ray(config, traces)}")
+            terminated_is_interrupted()
             if joins_cluster():
                 muster_nodes(config, model, console.say)
             run(config, traces, console.on_event, console.say, give_up)
@@ -94,6 +95,11 @@ def main(config: DictConfig) -> None:
     if code:
         sys.exit(code)
     summarise(console, run_dir, time.monotonic() - start)
+
+
+def terminated_is_interrupted() -> None:
+    """What a scheduler sends is Ctrl-C. To be called again after `ray.init`, which has a handler of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def muster_nodes(config: DictConfig, model: str, say) -> None:

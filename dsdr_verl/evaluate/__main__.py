@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
         for problem in problems:
             print(f"  - {problem}", file=sys.stderr)
         sys.exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminated_is_interrupted()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         evaluation = prepare(config)
@@ -44,6 +44,10 @@ def main(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print("interrupted before anything was sampled", file=sys.stderr)
         sys.exit(130)
+
+
+def terminated_is_interrupted() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[int, ...]]) -> None:
@@ -71,6 +75,7 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
     try:
         if missing or any(True for _ in store.stale()):
             say(f"ray        {start_ray(evaluation.config, traces)}")
+            terminated_is_interrupted()  # ray.init has a handler of its own
             complete(evaluation, store, lacking, console)
         conclude(evaluation, store, console)
     except KeyboardInterrupt:
