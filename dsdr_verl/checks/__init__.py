@@ -31,4 +31,4 @@ def config_problems(config: DictConfig) -> list[str]:
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             key, reason = error.full_key or check.__name__, str(error).splitlines()[0]
             found.append(f"{key} cannot be resolved: {reason}; set it, or the key that it refers to")
-    return list(dict.fromkeys(secrets.hidden(config, found)))
+    return list(dict.fromkeys(secrets.hidden(config, found))) if found else []

@@ -11,7 +11,7 @@ _VERLS = re.compile(r"verl(\.\w+)*\.[A-Z]\w*Config")  # its dataclasses
 
 def targets(config: DictConfig) -> Problems:
     """verl instantiates each part of a config that has `_target_`, and Hydra takes any function for one."""
-    yield from _targets(OmegaConf.to_container(config, resolve=True, throw_on_missing=False), "")
+    yield from _targets(OmegaConf.to_container(config), "")  # an interpolation is no class either
 
 
 def _targets(value: object, key: str) -> Problems:
