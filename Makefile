@@ -51,7 +51,7 @@ study: $(READY) ## eight arms, five seeds on Countdown, evaluated and reported; 
 	$(BIN)/python -m dsdr_verl.report outputs/study/seed*-grpo outputs/study/seed*-d* outputs/study/*-base --out outputs/study.html
 
 test: $(READY) ## the test suite; `make hosts` has the rest
-	$(BIN)/python -m pytest -m 'not hosts'
+	$(BIN)/python -m pytest tests/unit tests/e2e -m 'not hosts' $(ARGS)
 
 unit: $(READY) ## the fast tests only
 	$(BIN)/python -m pytest -m 'not e2e and not hosts'
@@ -60,7 +60,7 @@ e2e: $(READY) ## the tests on the real stack only
 	$(BIN)/python -m pytest -m e2e
 
 hosts: $(READY) ## the tests on several hosts in namespaces, and on a Slurm (root; sshd, rsync, slurmd, munge)
-	$(BIN)/python -m pytest -m hosts
+	$(BIN)/python -m pytest -m hosts $(ARGS)
 
 doctor: ## look at this machine: versions, memory, ports, the plug-in everywhere; a fix for each failure
 	@test -x $(BIN)/python || { echo "there is no $(VENV); run make setup first"; exit 1; }
