@@ -65,7 +65,7 @@ def outcomes(folder: Path, cells: list[Cell]) -> list[Outcome]:
     disk = any(cell.fault == "disk" for cell in cells)
     within = ("unshare", "--mount", "sh", "-c", OWN_DISK, str(run_dir)) if disk else ()
     before = _segments()
-    run = Started(folder, *TINY, f"run_dir={run_dir}", *TRAIN, env=env, within=within).wait(600, to_leave=LIMIT_S)
+    run = Started(folder, *TINY, f"run_dir={run_dir}", *TRAIN, env=env, within=within).wait(1200, to_leave=LIMIT_S)
     if disk:
         run_dir = run_dir.with_name("run.kept")
     ended = time.time() - (time.monotonic() - run.ended_at)

@@ -77,7 +77,7 @@ class Started:
             assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output.read_text()}"
             time.sleep(0.3)
 
-    def wait(self, timeout: float = 400, to_leave: float = 15) -> Run:
+    def wait(self, timeout: float = 1200, to_leave: float = 15) -> Run:
         """Seconds: for the run, and for Ray's daemons after it."""
         try:
             self.process.wait(timeout)

@@ -39,7 +39,7 @@ def cluster(tmp_path_factory):
         command = [sys.executable, "-m", "dsdr_verl.cluster", target, "-i", str(inventory), *arguments]
         return subprocess.run(
             command, env=environment, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=300,
+            stderr=subprocess.STDOUT, text=True, timeout=900,
         )  # fmt: skip
 
     make.ports, make.folder = ports, folder
@@ -75,7 +75,7 @@ def test_up_status_submit_stop_logs_down(cluster):
     run_dir = cluster.folder / "stopped"
     endless = ("+algorithm=dsdr", f"run_dir={run_dir}", *TINY, "trainer.total_training_steps=100000")
     assert cluster("submit", "--no-follow", "--", *endless).returncode == 0
-    eventually(lambda: (run_dir / "metrics.jsonl").exists(), seconds=240)
+    eventually(lambda: (run_dir / "metrics.jsonl").exists(), seconds=720)
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(run_dir) in " ".join(p.info["cmdline"] or [])]
     assert mine and "is told to end" in cluster("stop").stdout
     eventually(lambda: "STOPPED" in cluster("status").stdout, seconds=60)

@@ -39,7 +39,7 @@ def doctor(folder: Path, **broken: str) -> Report:
     env = os.environ | {"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": str(folder), "DSDR_TEST_RUN": str(folder)} | broken
     env.pop("VERL_PLATFORM", None)
     command = [sys.executable, "-m", "dsdr_verl.doctor", "--hardware", "cpu"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=200)
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=600)
     assert not ended.stderr, ended.stderr
     eventually(lambda: not left(folder), 15)
     assert not list(folder.rglob("ray*"))

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def entry(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "dsdr_verl.main_ppo", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+        [sys.executable, "-m", "dsdr_verl.main_ppo", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
     )
 
 

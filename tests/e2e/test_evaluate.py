@@ -36,7 +36,7 @@ def rollouts(folder) -> pd.DataFrame:
 
 def wait_for_shards(started: Started, more: int) -> None:
     before = len(list((started.folder / "rollouts").glob("*.parquet")))
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while len(list((started.folder / "rollouts").glob("*.parquet"))) < before + more:
         assert started.process.poll() is None, started.output.read_text()
         assert time.monotonic() < deadline, started.output.read_text()

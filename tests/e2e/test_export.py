@@ -52,7 +52,7 @@ def found_by(script: str, folder, tmp_path) -> list[torch.Tensor]:
     }  # fmt: skip
     ended = subprocess.run(
         [sys.executable, tmp_path / "script.py", folder, json.dumps(SEQUENCES)],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-4000:]
     (line,) = [line for line in ended.stdout.splitlines() if line.startswith("found ")]

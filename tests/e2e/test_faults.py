@@ -24,7 +24,7 @@ def must_have_failed(finished: Run, since: float, *says: str) -> None:
 
 def test_a_dead_worker(tmp_path):
     started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=500")
-    started.wait_for("step    1", timeout=300)
+    started.wait_for("step    1", timeout=900)
     assert not seen_from_outside(started), "services listen at loopback only"
     killed_at = time.monotonic()
     worker = next(p for p in started.processes() if " ".join(p.cmdline()).startswith("VLLM::Worker"))
@@ -51,8 +51,8 @@ def test_a_failed_weight_sync(tmp_path):
         "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=tests.e2e.faulty_worker.FailingExtension",
         env={"PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
-    started.wait_for("ready", timeout=300)
-    started.wait_for("no more weights", timeout=120, file="train.log")
+    started.wait_for("ready", timeout=900)
+    started.wait_for("no more weights", timeout=600, file="train.log")
     failed_at = time.monotonic()
     must_have_failed(started.wait(timeout=90), failed_at, "weight sync after step 1 failed", "says the test")
 
@@ -65,8 +65,8 @@ def test_numbers_that_are_none(tmp_path):
         "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=1", "actor_rollout_ref.actor.optim.lr=1e30",
         "actor_rollout_ref.actor.optim.lr_warmup_steps=2",
     )  # fmt: skip
-    started.wait_for("ALARM", timeout=300)
-    ended = started.wait(timeout=120)
+    started.wait_for("ALARM", timeout=900)
+    ended = started.wait(timeout=600)
     must_have_failed(ended, ended.ended_at, "actor/entropy is nan (health.stop_on has not_finite)")
     first = min(int(row["step"]) for row in ended.rows("step") if row["metrics"]["health/not_finite"])
     (kept,) = (tmp_path / "checkpoints").glob("global_step_*")

@@ -74,7 +74,7 @@ def judge(tmp_path, server, *arguments):
     command = [sys.executable, "-m", "dsdr_verl.judge", path, "--endpoint", f"{server.url}/v1", "--model", "smol",
                "--both-orders", "--controls", "1", "--max-tokens", "60", *arguments]  # fmt: skip
     env = os.environ | {"DSDR_CACHE": str(tmp_path / "cache")}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=400, env=env)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=env)
     print(ended.stdout, ended.stderr)
     return ended, read_rollouts(tmp_path / "rollouts.judged.jsonl") if ended.returncode in (0, 1) else None
 

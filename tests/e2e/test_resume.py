@@ -26,7 +26,7 @@ def kill(folder, stage: str, step: int) -> None:
     struck = folder / f"struck-{stage}.jsonl"
     env = {"DSDR_TEST_FAULTS": f"kill/all/{stage}/{step}", "DSDR_TEST_STRUCK": str(struck), "PYTHONPATH": INJECT}
     no_dashboard = "+ray_kwargs.ray_init.include_dashboard=false"
-    ended = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *EXACT, env=env).wait(timeout=300)
+    ended = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *EXACT, env=env).wait()
     assert ended.returncode == -9, f"it was not killed at {stage} of step {step}\n{ended.output}\n{log_tail(folder)}"
     assert not ended.leftovers, ended.leftovers
 

@@ -27,7 +27,7 @@ def test_actors_give_the_same(tmp_path):
     for arguments in (["--ray", "scoring.actors=2"], []):
         out = tmp_path / f"{len(arguments)}.jsonl"
         command = [sys.executable, "-m", "dsdr_verl.score", path, "--out", out, *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
         assert ended.returncode == 0, ended.stderr
         tables.append(read_rollouts(out))
     ray, local = tables

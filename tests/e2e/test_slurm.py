@@ -120,7 +120,7 @@ def test_a_cluster_as_a_job(slurm, tmp_path):
         with open(said, "w") as output:
             process = subprocess.Popen([*words, *arguments], env=environment, stdout=output, stderr=output)
         try:
-            ended = process.wait(timeout=200)
+            ended = process.wait(timeout=600)
         except subprocess.TimeoutExpired:
             process.kill()
             ended = process.wait()

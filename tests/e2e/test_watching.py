@@ -53,7 +53,7 @@ def watcher(run, tmp_path):
             [sys.executable, "-m", "dsdr_verl.watching", "--address", address, "--prometheus-port", str(port)],
             stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RAY_AUTH_MODE": "token"},
         )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "until Ctrl-C" not in said.read_text():
         assert process.poll() is None and time.monotonic() < deadline, said.read_text()
         time.sleep(0.3)

@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up(disk, tmp_path):
         "trainer.total_training_steps=500", "trainer.max_actor_ckpt_to_keep=1",
     )  # fmt: skip
     started = Started(tmp_path / "run", *command)
-    started.wait_for("checkpoint of step 1 saved", timeout=400)
+    started.wait_for("checkpoint of step 1 saved", timeout=6000)
     fill(disk, leave=2**20)
     filled = time.monotonic()
     ended = started.wait(120)
@@ -53,7 +53,7 @@ def test_a_disk_that_fills_up(disk, tmp_path):
     (disk / "filler").unlink()
     started = Started(tmp_path / "run", *command)
     step = int(whole.name.rpartition("_")[2])
-    started.wait_for(f"resuming after step {step}", timeout=400)
-    started.wait_for(f"checkpoint of step {step + 1} saved", timeout=120)
+    started.wait_for(f"resuming after step {step}", timeout=6000)
+    started.wait_for(f"checkpoint of step {step + 1} saved", timeout=600)
     started.process.send_signal(signal.SIGTERM)  # as a scheduler would
     assert started.wait(60).returncode == 130 and flaw(root / f"global_step_{step + 1}") is None
