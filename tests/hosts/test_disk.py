@@ -55,5 +55,5 @@ def test_a_disk_that_fills_up(disk, tmp_path):
     step = int(whole.name.rpartition("_")[2])
     started.wait_for(f"resuming after step {step}", timeout=6000)
     started.wait_for(f"checkpoint of step {step + 1} saved", timeout=600)
-    started.process.send_signal(signal.SIGTERM)  # as a scheduler would
+    started.process.send_signal(signal.SIGINT)
     assert started.wait(60).returncode == 130 and flaw(root / f"global_step_{step + 1}") is None

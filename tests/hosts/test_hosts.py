@@ -198,21 +198,3 @@ def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
     assert f"resuming after step {done}" in said
     assert max(steps(where)) == done + 1
     cluster("down")
-
-
-def test_a_process_that_is_stopped_on_another_host(cluster, folder):
-    """Nobody would answer, and nobody would tell."""
-    where = folder / "stopped"
-    cluster.of(2)("up")
-    job = cluster.start("submit", "--", *BATCH, f"run_dir={where}", "trainer.total_training_steps=500")
-    cluster.wait_for(job, "step    2")
-    stopped = cluster.lab.ssh(1, "pkill -STOP -o VLLM::Worker; ps -eo stat,args | grep '[V]LLM::Worker'").stdout
-    assert stopped.startswith("T"), stopped
-    cluster.wait_for(job, "has been stopped (SIGSTOP)", timeout=60)
-    job.wait(timeout=60)
-    assert re.search(r"VLLM::Worker \(pid \d+\) .* on node 10\.77\.0\.2, in .* of step \d", cluster.said()), (
-        cluster.said()
-    )
-    left = "ps -eo args | grep -E 'VLLM::|ray::(WorkerDict|vLLM|Scoring|Sentry)' | grep -v grep"
-    assert not cluster.lab.ssh(1, left).stdout and not cluster.lab.ssh(0, left).stdout
-    cluster("down")
