@@ -90,11 +90,12 @@ def main(config: DictConfig) -> None:
         code = 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on it ends by itself
-        if not traces.remove(ray.shutdown, logs=run_dir / "ray" if code == 1 else None):
-            os._exit(code or 1)
-    if code:
-        sys.exit(code)
-    summarise(console, run_dir, time.monotonic() - start)
+        ray_has_gone = traces.remove(ray.shutdown, logs=run_dir / "ray" if code == 1 else None)
+    if not code:
+        summarise(console, run_dir, time.monotonic() - start)
+    if not ray_has_gone:  # a thread that waits for it would keep this process
+        os._exit(code)
+    sys.exit(code)
 
 
 def terminated_is_interrupted() -> None:
