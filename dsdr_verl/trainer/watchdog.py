@@ -38,7 +38,7 @@ class Watchdog:
     """
 
     LOOK_S = 3.0
-    NOTE_EVERY = 10  # looks
+    NOTE_EVERY = 3  # looks
     RAY_S = 5.0  # between two looks by way of Ray
     GRACE_S = 20.0
     NODE_S = 40.0  # what Ray takes to call a node dead, with the health checks of dsdr_verl.cluster
