@@ -212,13 +212,19 @@ def test_metrics_log_has_what_the_checkpoint_had(tmp_path):
     assert [(row["step"], row["kind"], *row["metrics"].values()) for row in log.rows()] == [(2, "step", 1.0), *rows]
 
 
-def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, tmp_path):
-    """The trainer may be several checkpoints ahead of a driver that is being stopped."""
+def writing(monkeypatch, folder) -> DSDRTrainer:
+    """A trainer whose checkpoints have no weights."""
     trainer = object.__new__(DSDRTrainer)
-    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(folder), "save_freq": 1}})
     trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
     trainer.total_training_steps = 200
     monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
+    return trainer
+
+
+def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, tmp_path):
+    """The trainer may be several checkpoints ahead of a driver that is being stopped."""
+    trainer = writing(monkeypatch, tmp_path)
     found = {}
     for trainer.global_steps in range(1, 121):
         trainer._keep_row("step", {"a": 1.0})
@@ -229,11 +235,7 @@ def test_a_checkpoint_has_the_rows_of_steps_that_the_log_may_lack(monkeypatch, t
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(monkeypatch, tmp_path):
-    trainer = object.__new__(DSDRTrainer)
-    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "save_freq": 1}})
-    trainer.events, trainer._rows, trainer._keep_last = SimpleNamespace(send=lambda *a, **k: None), [], 1
-    trainer.total_training_steps = 200
-    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda self: None)
+    trainer = writing(monkeypatch, tmp_path)
     trainer.global_steps = 1
     trainer._write_checkpoint()
 
