@@ -1,7 +1,9 @@
 """What a run leaves outside of its folder, removed after any end: processes, shared memory, sockets, Ray's session.
 
-A driver that is killed cannot do it. What it had is written down where it starts, and the next run of the same user on
-that machine removes it.
+A driver that is killed cannot do it. What it has is written down as it goes, and a process of a few lines waits for its
+end and removes that; if both are killed, the next run of the same user on that machine does.
+
+python -m dsdr_verl.trainer.traces NOTE is what waits.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -38,18 +43,23 @@ class Traces:
     session: str | None = None  # of a Ray that the run has started
     segments: set[str] = field(default_factory=set)  # of shared memory
     lock: int | None = None
+    janitor: subprocess.Popen | None = None
 
     @classmethod
     def begin(cls) -> Traces:
         """Mark this process, and all that it starts, as a run's. What dead runs of this user have left goes."""
-        for left in _dead():
-            left.remove()
+        for note in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_NOTE}"):
+            remove_abandoned(note)
         run = uuid4().hex[:8]
         traces = cls(run, Path(tempfile.gettempdir()) / f"{_PREFIX}{run}")
         traces.folder.mkdir(mode=0o700)
         traces.lock = os.open(traces.folder / _NOTE, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(traces.lock, fcntl.LOCK_EX)
         traces.note()
+        traces.janitor = subprocess.Popen(  # before the mark is set, which would end it
+            [sys.executable, "-m", "dsdr_verl.trainer.traces", traces.folder / _NOTE],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         os.environ[RUN] = run
         return traces
 
@@ -88,19 +98,25 @@ class Traces:
                     shutil.copytree(Path(self.session) / "logs", logs, dirs_exist_ok=True, symlinks=True)
             _remove_session(Path(self.session))
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.janitor:
+            self.janitor.kill()
+            self.janitor.wait()
         return gone
 
 
-def _dead() -> Iterator[Traces]:
-    """Of runs of this user whose driver is gone."""
-    for note in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_NOTE}"):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(note) as file:
-            if os.fstat(file.fileno()).st_uid == os.getuid():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found = json.load(file)
-                traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
-                if note.parent.name == f"{_PREFIX}{traces.run}":
-                    yield traces
+def remove_abandoned(note: Path, wait: bool = False) -> None:
+    """What a run of this user has left whose driver is gone; nothing if `note` is not of one.
+
+    Args:
+        wait: for the driver to go.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(note) as file:
+        if os.fstat(file.fileno()).st_uid == os.getuid():
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            found = json.load(file)
+            traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
+            if note.parent.name == f"{_PREFIX}{traces.run}" and note.exists():
+                traces.remove()
 
 
 def segments_of(pids: Iterable[str | int]) -> set[str]:
@@ -131,3 +147,9 @@ def _within(seconds: float, call: Callable[[], None]) -> bool:
 def _quietly(call: Callable[[], None]) -> None:
     with contextlib.suppress(Exception):
         call()
+
+
+if __name__ == "__main__":
+    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the driver heeds them
+        signal.signal(ignored, signal.SIG_IGN)
+    remove_abandoned(Path(sys.argv[1]), wait=True)

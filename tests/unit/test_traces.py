@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.trainer import processes, traces
 from dsdr_verl.trainer.traces import Traces
+from tests.e2e.processes import eventually, runs
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def test_nothing_is_left(tmp_path):
     socket.touch()
     stopped, other = child(traces.run), child("another")
     stopped.send_signal(signal.SIGSTOP)
-    assert traces.remove(logs=logs)
+    assert runs(traces.janitor.pid) and traces.remove(logs=logs) and not runs(traces.janitor.pid)
     assert stopped.wait(10) == -signal.SIGKILL and other.poll() is None
     other.kill()
     assert not socket.exists() and not list(tmp_path.glob("dsdr-run-*")) and not list(session.parent.iterdir())
@@ -75,21 +77,40 @@ def test_memory_of_the_run_goes_and_that_of_others_stays(noted):
     assert there == {"shared", "others"}
 
 
-def test_the_next_run_removes_what_a_killed_one_has_left(tmp_path):
-    begin = "from dsdr_verl.trainer.traces import Traces; print(Traces.begin().run, flush=True)"
-    code = f"{begin}; import time; time.sleep(99)"
+def ignores(pid: int, number: signal.Signals) -> bool:
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) & 1 << (number - 1))
+
+
+BEGIN = """
+from dsdr_verl.trainer.traces import Traces
+traces = Traces.begin()
+print(traces.run, traces.janitor.pid, flush=True)
+import time; time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize("janitor", [True, False])
+def test_what_a_killed_driver_has_left_goes(tmp_path, janitor):
+    """With it, or with the next run if both are killed."""
     driver = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", BEGIN], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
     )
-    run = driver.stdout.readline().strip()
+    run, pid = driver.stdout.readline().split()
     orphan = child(run)
     Traces.begin().remove()
-    assert driver.poll() is None and orphan.poll() is None, "it lives"
+    eventually(lambda: ignores(int(pid), signal.SIGTERM))
+    os.kill(int(pid), signal.SIGTERM)
+    time.sleep(1)
+    assert driver.poll() is None and orphan.poll() is None and runs(int(pid)), "it lives"
+    if not janitor:
+        os.kill(int(pid), signal.SIGKILL)
     driver.kill()
     driver.wait()
-    Traces.begin().remove()
-    assert orphan.wait(10) == -signal.SIGKILL
-    assert not list(tmp_path.glob("dsdr-run-*"))
+    if not janitor:
+        Traces.begin().remove()
+    assert orphan.wait(20) == -signal.SIGKILL
+    eventually(lambda: not list(tmp_path.glob("dsdr-run-*")) and not runs(int(pid)))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +125,8 @@ def test_a_note_that_is_none(tmp_path, note):
     (folder / "run.json").write_bytes(
         note.replace("victim", json.dumps(str(victim))[1:-1]).encode(errors="surrogateescape")
     )
-    assert not list(traces._dead()) and victim.exists()
+    Traces.begin().remove()
+    assert victim.exists() and folder.exists()
 
 
 def test_ray_that_does_not_go(monkeypatch):
