@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tree uses
 from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
+from dsdr_verl.signals import terminated_is_interrupted
 
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
@@ -96,11 +97,6 @@ def main(config: DictConfig) -> None:
     if not ray_has_gone:  # a thread that waits for it would keep this process
         os._exit(code)
     sys.exit(code)
-
-
-def terminated_is_interrupted() -> None:
-    """What a scheduler sends is Ctrl-C. To be called again after `ray.init`, which has a handler of its own."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def muster_nodes(config: DictConfig, model: str, say) -> None:

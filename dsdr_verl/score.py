@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections import Counter
@@ -26,6 +25,7 @@ from dsdr_verl.rollouts import ScoringJob, score_rollouts, summarise
 from dsdr_verl.scoring.options import ScoringOptions
 from dsdr_verl.scoring.scorer import RolloutScore
 from dsdr_verl.scoring.verifier import Verdict
+from dsdr_verl.signals import terminated_is_interrupted
 
 if TYPE_CHECKING:
     from dsdr_verl.scoring.service import ScoringClient
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own, as it loads the encoder
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminated_is_interrupted()
     code = 0
     try:
         with _scorer(scoring, args.ray) as scorer, _bar(len(job.scores)) as advance:

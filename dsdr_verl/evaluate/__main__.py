@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 import dsdr_verl.conf  # the resolvers of the config tree
 import dsdr_verl.evaluate.settings  # noqa: F401 - the scoring options become a part of the config tree
 from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
+from dsdr_verl.signals import terminated_is_interrupted
 
 if TYPE_CHECKING:
     from dsdr_verl.evaluate.run import Evaluation
@@ -44,10 +44,6 @@ def main(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print("interrupted before anything was sampled", file=sys.stderr)
         sys.exit(130)
-
-
-def terminated_is_interrupted() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[int, ...]]) -> None:

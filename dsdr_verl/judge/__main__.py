@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 import time
 from dataclasses import fields
@@ -26,6 +25,7 @@ from dsdr_verl.judge.prompt import DIMENSIONS, HIGHEST, PROMPT_VERSION
 from dsdr_verl.judge.run import JudgeJob
 from dsdr_verl.progress import progress_bar
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
+from dsdr_verl.signals import terminated_is_interrupted
 
 TOLERATED = 1.0  # points that the mean of a control may be off before the summary warns
 
@@ -44,7 +44,7 @@ exit:     0 every problem with 2 correct rollouts judged, 1 some missing, 2 bad 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     args = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminated_is_interrupted()
     try:
         if args.concurrency < 1 or args.controls < 0:
             raise ValueError("--concurrency must be at least 1, and --controls at least 0")

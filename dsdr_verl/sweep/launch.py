@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dsdr_verl.signals import terminated_is_interrupted
 from dsdr_verl.sweep.grid import Job
 
 RECORD = "sweep.json"  # in a run's folder: what was asked for, and how it ended
@@ -91,7 +92,7 @@ def launch_all(jobs: Sequence[Job], lock: int, say: Callable[[str], None], start
     Returns:
         Whether all of them were tried: False after Ctrl-C, or SIGTERM.
     """
-    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    previous = terminated_is_interrupted()
     try:
         for index, job in enumerate(jobs, 1):
             if read_outcome(job).state == FINISHED:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from dsdr_verl.data.cache import cache_root
 from dsdr_verl.ray_address import silence, stay_on_loopback
+from dsdr_verl.signals import terminated_is_interrupted
 from dsdr_verl.watching import servers
 from dsdr_verl.watching.board import UID
 
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grafana-port", type=int, default=3000)
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen at (default: this machine only)")
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminated_is_interrupted()
     try:
         return watch(args)
     except CannotWatch as problem:
