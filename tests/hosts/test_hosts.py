@@ -198,3 +198,19 @@ def test_a_lost_host_ends_the_run_and_it_resumes(cluster, folder):
     assert f"resuming after step {done}" in said
     assert max(steps(where)) == done + 1
     cluster("down")
+
+
+def test_a_process_that_is_stopped_on_another_host_ends_the_run(cluster, folder):
+    cluster.of(2)("up")
+    train = (f"run_dir={folder / 'stopped'}", "trainer.save_freq=1", "trainer.total_training_steps=500")
+    job = cluster.start("submit", "--", *BATCH, *train)
+    cluster.wait_for(job, "checkpoint of step 1")
+    assert cluster.lab.ssh(1, "pkill -STOP -o VLLM::Worker").returncode == 0
+    cluster.wait_for(job, "has been stopped (SIGSTOP)", timeout=60)
+    job.wait(timeout=60)
+    said = cluster.said()
+    assert job.returncode == 1, said
+    assert re.search(r"VLLM::Worker \(pid \d+\) .* on node 10\.77\.0\.2, in .* of step \d", said), said
+    for i in range(2):
+        assert not re.search("VLLM|WorkerDict|TaskRunner", ray_processes(cluster, i))
+    cluster("down")
