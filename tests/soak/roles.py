@@ -17,6 +17,7 @@ def role_of(command: Sequence[str]) -> str:
         return found[0]
     for text, role in (
         ("dsdr_verl.main_ppo", "driver"),
+        ("dsdr_verl.trainer.traces", "janitor"),
         ("zygote.serve", "verifier"),
         ("multiprocessing.resource_tracker", "resource_tracker"),
         ("multiprocessing.spawn", "multiprocessing.spawn"),
