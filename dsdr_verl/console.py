@@ -83,9 +83,10 @@ class MetricsLog:
         if not self.path.exists():
             return []
         rows = []
-        for line in self.path.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the run was killed while it wrote this
-                rows.append(json.loads(line))
+        for line in self.path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # the run, or its machine, was killed while it wrote this
+                if isinstance(row := json.loads(line), dict) and row.keys() >= {"step", "kind", "metrics"}:
+                    rows.append(row)
         return rows
 
     def _write(self, rows: list[dict]) -> None:

@@ -182,8 +182,8 @@ def test_metrics_log_forgets_what_a_resumed_run_repeats(tmp_path):
     for step in (1, 2, 3):
         log.append("step", step, {"a": np.float32(step)})
     log.append("validation", 2, {"a": 1})
-    with open(log.path, "a") as file:
-        file.write('{"step": 4, "ki')  # it was killed
+    with open(log.path, "ab") as file:  # it was killed, or its machine
+        file.write(b'\xff\x00\n{"step": 3}\n17\n{"step": 4, "ki')
     log.resume(2, [])
     kinds = [("validation", 0), ("step", 1), ("validation", 2), ("step", 2)]
     assert [(row["kind"], row["step"]) for row in log.rows()] == kinds
