@@ -14,21 +14,15 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tree uses
+from dsdr_verl.alone import Taken, alone_in
 from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 from dsdr_verl.signals import terminated_is_interrupted
 
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
-    import ray
-
     from dsdr_verl.checks import config_problems
-    from dsdr_verl.cluster.muster import MusterFailed
-    from dsdr_verl.console import RunConsole, divert_output, last_errors
-    from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
-    from dsdr_verl.trainer.launch import export_environment, run, start_ray
-    from dsdr_verl.trainer.traces import Traces
-    from dsdr_verl.trainer.watchdog import RunFailed
+    from dsdr_verl.trainer.launch import export_environment
 
     export_environment(config)
     if problems := config_problems(config):
@@ -41,7 +35,26 @@ def main(config: DictConfig) -> None:
         config.run_dir = str(Path(config.run_dir).absolute())
     OmegaConf.resolve(config)
     run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    taken = f"run_dir: another process trains in {run_dir}; wait for it, end it, or give another run_dir"
+    try:
+        with alone_in(run_dir, taken):
+            train(config, run_dir)
+    except Taken as error:
+        print(f"nothing was started: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(config: DictConfig, run_dir: Path) -> None:
+    """All that is to be done once the config is sound; ends the process."""
+    import ray
+
+    from dsdr_verl.cluster.muster import MusterFailed
+    from dsdr_verl.console import RunConsole, divert_output, last_errors
+    from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
+    from dsdr_verl.trainer.launch import run, start_ray
+    from dsdr_verl.trainer.traces import Traces
+    from dsdr_verl.trainer.watchdog import RunFailed
+
     OmegaConf.save(config, run_dir / "config.yaml")
     log_path = run_dir / "train.log"
     print(f"run folder {run_dir}\nfull log   {log_path}")

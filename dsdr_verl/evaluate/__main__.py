@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 import dsdr_verl.conf  # the resolvers of the config tree
 import dsdr_verl.evaluate.settings  # noqa: F401 - the scoring options become a part of the config tree
+from dsdr_verl.alone import alone_in
 from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
 from dsdr_verl.signals import terminated_is_interrupted
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 @hydra.main(config_path="pkg://dsdr_verl.conf.evaluate", config_name="evaluate", version_base=None)
 def main(config: DictConfig) -> None:
-    from dsdr_verl.evaluate.manifest import alone_in
     from dsdr_verl.evaluate.run import open_folder, prepare
     from dsdr_verl.evaluate.settings import config_problems
 
@@ -35,7 +35,8 @@ def main(config: DictConfig) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         evaluation = prepare(config)
-        with alone_in(evaluation.folder):
+        folder = evaluation.folder
+        with alone_in(folder, f"output: another evaluation is writing to {folder}; wait for it, or end it"):
             store, lacking = open_folder(evaluation)
             run(evaluation, store, lacking)
     except (ValueError, FileNotFoundError) as error:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -80,23 +80,3 @@ def write_json(path: Path, value: Any) -> None:
     scratch = path.with_name(f".{path.name}.part")
     scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(scratch, path)
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"output: another evaluation is writing to {folder}; wait for it, or end it") from error
-        except OSError:  # a file system without locks
-            pass
-        yield

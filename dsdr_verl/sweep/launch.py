@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dsdr_verl.alone import alone_in
 from dsdr_verl.signals import terminated_is_interrupted
 from dsdr_verl.sweep.grid import Job
 
@@ -107,23 +107,17 @@ def launch_all(jobs: Sequence[Job], lock: int, say: Callable[[str], None], start
     return True
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> contextlib.AbstractContextManager[int]:
     """Hold the folder of a sweep, together with the runs that inherit the file: one of them at a time.
 
     Raises:
-        ValueError: another sweep has it, or a run that outlived its sweep.
+        Taken: another sweep has it, or a run that outlived its sweep.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder} is in use by another sweep, or by a run that outlived it: wait for it or end it, "
-                "or give another --folder"
-            ) from None
-        yield file.fileno()
+    return alone_in(
+        folder,
+        f"{folder} is in use by another sweep, or by a run that outlived it: wait for it or end it, or give another "
+        "--folder",
+    )
 
 
 def _write(job: Job, outcome: Outcome) -> None:

@@ -110,13 +110,17 @@ def remove_abandoned(note: Path, wait: bool = False) -> None:
     Args:
         wait: for the driver to go.
     """
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(note) as file:
-        if os.fstat(file.fileno()).st_uid == os.getuid():
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            found = json.load(file)
-            traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
-            if note.parent.name == f"{_PREFIX}{traces.run}" and note.exists():
-                traces.remove()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(note, "r+") as file:
+        if os.fstat(file.fileno()).st_uid != os.getuid():
+            return
+        removed = "removed" in json.load(file)  # by another process at this moment: to be waited for
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait or removed else fcntl.LOCK_NB))
+        file.seek(0)
+        found = json.load(file)
+        traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
+        if note.parent.name == f"{_PREFIX}{traces.run}" and note.exists():
+            os.pwrite(file.fileno(), json.dumps(found | {"removed": True}).encode(), 0)
+            traces.remove()
 
 
 def segments_of(pids: Iterable[str | int]) -> set[str]:

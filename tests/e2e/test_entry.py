@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dsdr_verl.alone import alone_in
+
 pytestmark = pytest.mark.e2e
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,6 +41,13 @@ def test_bad_configs_end_before_anything_starts(tmp_path):
 def test_messages(tmp_path, arguments, says):
     ended = entry(*arguments, cwd=tmp_path)
     assert ended.returncode != 0 and says in ended.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    with alone_in(tmp_path / "run", ""):
+        ended = entry("profile=tiny", "hardware=cpu", "+algorithm=dsdr", "run_dir=run", cwd=tmp_path)
+    assert ended.returncode == 2 and "run_dir: another process trains in" in ended.stderr, ended.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_help_and_cfg(tmp_path):

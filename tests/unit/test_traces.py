@@ -113,6 +113,34 @@ def test_what_a_killed_driver_has_left_goes(tmp_path, janitor):
     eventually(lambda: not list(tmp_path.glob("dsdr-run-*")) and not runs(int(pid)))
 
 
+def test_what_is_being_removed_is_waited_for(tmp_path):
+    """A run that is killed and started again must not share its folder with what is left of the first."""
+    slow = BEGIN.replace(
+        "import time; time.sleep(99)",
+        """
+import os, threading, time
+from dsdr_verl.trainer import processes
+traces.janitor.kill()
+os.close(traces.lock)
+end_all = processes.end_all
+processes.end_all = lambda run: (print("removes", flush=True), time.sleep(1.5), end_all(run))
+from dsdr_verl.trainer.traces import remove_abandoned
+remove_abandoned(traces.folder / "run.json")
+""",
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", slow], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    run = other.stdout.readline().split()[0]
+    assert other.stdout.readline() == "removes\n"
+    left = tmp_path / f"dsdr-run-{run}"
+    assert left.exists()
+    traces = Traces.begin()
+    assert not left.exists()
+    traces.remove()
+    assert other.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     "note",
     ['{"run": "other", "segments": [], "session": "victim"}', "[]", '{"run": "x", "since": 0, "hm": 1}', "\udcff"],

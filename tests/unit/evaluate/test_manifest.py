@@ -1,12 +1,10 @@
 """Seeds, and what a folder remembers."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from dsdr_verl.evaluate.manifest import FILE, agree, alone_in, sample_seed
+from dsdr_verl.evaluate.manifest import FILE, agree, sample_seed
 
 DECIDES = {"seed": 0, "sampling.temperature": 0.7, "engine.args": {"block_size": 32}, "model": "abc"}
 
@@ -58,24 +56,3 @@ def test_a_broken_manifest_is_not_overwritten(tmp_path, text):
     with pytest.raises(ValueError, match="cannot be read"):
         agree(tmp_path, DECIDES, {})
     assert (tmp_path / FILE).read_text() == text
-
-
-def test_one_evaluation_a_folder(tmp_path):
-    holding = "\n".join(
-        (
-            "from pathlib import Path",
-            "from dsdr_verl.evaluate.manifest import alone_in",
-            f"with alone_in(Path({str(tmp_path)!r})):",
-            "    print('held', flush=True)",
-            "    input()",
-        )
-    )
-    other = subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="another evaluation"), alone_in(tmp_path):
-            pass
-    finally:
-        other.communicate("\n")
-    with alone_in(tmp_path):
-        pass
