@@ -101,7 +101,7 @@ bench: $(READY) ## measure training and scoring, each side by side with what it 
 fuzz: $(READY) ## 100,000 generated responses through the scoring service
 	$(BIN)/python -m tests.fuzz
 
-chaos: $(READY) ## faults in every process at every stage, a run each: ARGS='--sample 10', --faults, --kinds, --stages
+chaos: $(READY) ## faults in every process at every stage, a run each: ARGS=--once, '--sample 10', --faults, --kinds, --stages
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: $(READY) ## 2 hours of the tiny profile; memory, descriptors, threads and step time must not grow

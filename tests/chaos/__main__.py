@@ -1,6 +1,6 @@
 """`make chaos`: a run for each cell of the matrix of faults, processes and stages; those that go on share a run.
 
-A cell takes one to two minutes. What has been done is not done again: `--out` holds a line for each outcome.
+A run takes one to four minutes. What has been done is not done again: `--out` holds a line for each outcome.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.cell import Cell, Outcome, outcomes
+from tests.chaos.cell import STEPS, Cell, Outcome, outcomes
 from tests.chaos.inject.sitecustomize import FAULTS, KINDS, STAGES
 
 # Their runs go on, so that one run has a fault at each stage.
@@ -28,13 +28,19 @@ def matrix(faults: list[str], kinds: list[str], stages: list[str]) -> list[Cell]
     return [cell for cell in cells if (cell.fault, cell.kind) not in NEVER]
 
 
-def runs_of(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that share a run: of one fault that is survived."""
-    shared: dict[tuple, list[Cell]] = {}
+def once(cells: list[Cell]) -> list[Cell]:
+    """Of each fault of each process one stage, another for each."""
+    stages: dict[tuple, list[Cell]] = {}
     for cell in cells:
-        alone = cell.kind not in SURVIVED and cell.fault != "slow"
-        shared.setdefault((cell.fault, cell.kind, cell.stage if alone else ""), []).append(cell)
-    return list(shared.values())
+        stages.setdefault((cell.fault, cell.kind), []).append(cell)
+    return [choice[number % len(choice)] for number, choice in enumerate(stages.values())]
+
+
+def runs_of(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that share a run: those that are survived, one a step."""
+    shared = [cell for cell in cells if cell.kind in SURVIVED or cell.fault == "slow"]
+    together = [shared[i : i + STEPS - 1] for i in range(0, len(shared), STEPS - 1)]
+    return together + [[cell] for cell in cells if cell not in shared]
 
 
 def table(rows: list[dict]) -> str:
@@ -52,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--faults", nargs="+", choices=sorted(FAULTS), default=sorted(FAULTS))
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(set(KINDS) - {"all"}))
     parser.add_argument("--stages", nargs="+", choices=sorted(STAGES), default=list(STAGES))
+    parser.add_argument("--once", action="store_true", help="each fault of each process at one stage, in turn")
     parser.add_argument("--sample", type=int, help="so many runs, at random")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
@@ -60,10 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = list(map(json.loads, results.read_text().splitlines())) if results.exists() else []
     done = [Cell(**row["cell"]) for row in rows]
-    todo = runs_of([cell for cell in matrix(args.faults, args.kinds, args.stages) if cell not in done])
+    cells = matrix(args.faults, args.kinds, args.stages)
+    todo = runs_of([cell for cell in (once(cells) if args.once else cells) if cell not in done])
     if args.sample:
         todo = random.Random(args.seed).sample(todo, min(args.sample, len(todo)))
-    console.print(f"{len(todo)} runs, one to two minutes each; {len(done)} outcomes are there")
+    console.print(f"{len(todo)} runs, one to four minutes each; {len(done)} outcomes are there")
     for number, cells in enumerate(todo, 1):
         folder = args.out / "runs" / "-".join(cells[0].at(len(cells)).split("/"))
         shutil.rmtree(folder, ignore_errors=True)
