@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +124,8 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
     if address != "local" and (problem := silence(address)):
         raise ValueError(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
     own = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address, logging_level="ERROR", namespace=f"evaluate-{os.getpid()}", **own)
-    if address == "local":
-        traces.note(session=ray._private.worker._global_node.get_session_dir_path())
+    with traces.of_ray() if address == "local" else contextlib.nullcontext():
+        ray.init(address, logging_level="ERROR", namespace=f"evaluate-{os.getpid()}", **own)
     engine = config.engine
     wanted = engine.replicas * engine.tensor_parallel_size if engine.device == "cuda" else 0
     if wanted > (there := int(ray.cluster_resources().get("GPU", 0))):

@@ -66,13 +66,12 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
         variables["VLLM_RPC_BASE_PATH"] = str(traces.folder)  # vLLM's sockets, which a killed one leaves
         kwargs["address"] = kwargs.get("address") or "local"  # else Ray joins whatever was last started on this machine
     try:
-        context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
+        with contextlib.nullcontext() if joins_cluster() else traces.of_ray(kwargs.get("_temp_dir")):
+            context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
     except ConnectionError as error:  # with a wrong token too
         raise RunFailed(
             f"{error}; a cluster that is closed by a token needs RAY_AUTH_MODE=token and that token here as well"
         ) from error
-    if not joins_cluster():
-        traces.note(session=ray._private.worker._global_node.get_session_dir_path())
     where = f"joined {os.environ['RAY_ADDRESS']}" if joins_cluster() else "started on this machine"
     return f"{where}, dashboard " + (f"http://{context.dashboard_url}" if context.dashboard_url else "off")
 

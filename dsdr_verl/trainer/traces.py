@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from glob import escape, glob
 from pathlib import Path
 from uuid import uuid4
 
@@ -40,7 +42,8 @@ class Traces:
 
     run: str
     folder: Path
-    session: str | None = None  # of a Ray that the run has started
+    began: float = field(default_factory=time.time)
+    session: str | None = None  # the folder of a Ray that the run starts: a pattern, as its name is known late
     segments: set[str] = field(default_factory=set)  # of shared memory
     lock: int | None = None
     janitor: subprocess.Popen | None = None
@@ -67,12 +70,28 @@ class Traces:
         """Write down what there is, shared memory of the run's processes included.
 
         Args:
-            session: the folder of a Ray that the run has started.
+            session: a pattern of the folder of a Ray that the run starts; older ones that fit stay.
         """
         self.session = session or self.session
         self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
-        found = {"run": self.run, "session": self.session, "segments": sorted(self.segments)}
+        found = {name: getattr(self, name) for name in ("run", "began", "session")} | {
+            "segments": sorted(self.segments)
+        }
         os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
+
+    @contextlib.contextmanager
+    def of_ray(self, folder: str | None = None) -> Iterator[None]:
+        """Around `ray.init` of a Ray on this machine, which may fail or be killed half-way.
+
+        Args:
+            folder: of Ray's sessions; None for Ray's own choice.
+        """
+        import ray
+
+        folder = folder or ray._common.utils.get_default_ray_temp_dir()
+        self.note(session=f"{escape(folder)}/session_*_{os.getpid()}")
+        yield
+        self.note(session=escape(ray._private.worker._global_node.get_session_dir_path()))
 
     def remove(self, ray_shutdown: Callable[[], None] | None = None, logs: Path | None = None) -> bool:
         """Leave nothing of the run on this machine.
@@ -92,16 +111,20 @@ class Traces:
         for name in set(self.segments) - segments_of(path.name for path in Path("/proc").glob("[0-9]*")):
             with contextlib.suppress(OSError):
                 (SHARED_MEMORY / os.path.basename(name)).unlink()
-        if self.session:
+        for session in self._sessions():
             if logs:
                 with contextlib.suppress(OSError, shutil.Error):  # they help, but a full disk has said what is wrong
-                    shutil.copytree(Path(self.session) / "logs", logs, dirs_exist_ok=True, symlinks=True)
-            _remove_session(Path(self.session))
+                    shutil.copytree(session / "logs", logs, dirs_exist_ok=True, symlinks=True)
+            _remove_session(session)
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.janitor:
             self.janitor.kill()
             self.janitor.wait()
         return gone
+
+    def _sessions(self) -> list[Path]:
+        found = map(Path, glob(self.session or ""))
+        return [path for path in found if path.stat().st_mtime >= self.began]
 
 
 def remove_abandoned(note: Path, wait: bool = False) -> None:
@@ -117,7 +140,7 @@ def remove_abandoned(note: Path, wait: bool = False) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait or removed else fcntl.LOCK_NB))
         file.seek(0)
         found = json.load(file)
-        traces = Traces(found["run"], note.parent, found["session"], set(found["segments"]))
+        traces = Traces(found["run"], note.parent, found["began"], found["session"], set(found["segments"]))
         if note.parent.name == f"{_PREFIX}{traces.run}" and note.exists():
             os.pwrite(file.fileno(), json.dumps(found | {"removed": True}).encode(), 0)
             traces.remove()

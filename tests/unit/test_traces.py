@@ -1,5 +1,6 @@
 """What is left of a run and whose it is."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +48,25 @@ def test_nothing_is_left(tmp_path):
     other.kill()
     assert not socket.exists() and not list(tmp_path.glob("dsdr-run-*")) and not list(session.parent.iterdir())
     assert (logs / "gcs_server.err").read_text() == "why"
+
+
+@pytest.mark.parametrize("came_up", [True, False])
+def test_the_session_of_a_ray_goes_whether_it_came_up_or_not(tmp_path, monkeypatch, came_up):
+    older, other, mine = (tmp_path / f"session_{n}" for n in (f"1_{os.getpid()}", "2_1", f"3_{os.getpid()}"))
+    older.mkdir()
+    os.utime(older, (1, 1))
+    traces = Traces.begin()
+    node = SimpleNamespace(get_session_dir_path=lambda: str(mine))
+    monkeypatch.setattr("ray._private.worker._global_node", node)
+    with contextlib.suppress(ConnectionError), traces.of_ray(str(tmp_path)):
+        other.mkdir()
+        mine.mkdir()
+        if not came_up:
+            raise ConnectionError
+    if came_up:
+        assert json.loads((traces.folder / "run.json").read_text())["session"] == str(mine)
+    traces.remove()
+    assert {path.name for path in tmp_path.glob("session_*")} == {older.name, other.name}
 
 
 HOLD = """
