@@ -154,15 +154,18 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
     import ray
 
     from dsdr_verl.scoring.service import ScoringClient
+    from dsdr_verl.trainer.traces import Traces
 
-    # without RAY_ADDRESS Ray would join whatever was last started on this machine
-    ray.init(os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", log_to_driver=False)
+    traces = Traces.begin()
     try:
+        with contextlib.nullcontext() if joins_cluster() else traces.of_ray():
+            # without RAY_ADDRESS Ray would join whatever was last started on this machine
+            ray.init(os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", log_to_driver=False)
         client = ScoringClient.connect(options)
         yield client
         client.close()
     finally:
-        ray.shutdown()
+        traces.remove(ray.shutdown)
 
 
 @contextlib.contextmanager

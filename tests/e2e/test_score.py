@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
 
 from dsdr_verl.rollout_files import read_rollouts
 
@@ -27,8 +29,10 @@ def test_actors_give_the_same(tmp_path):
     for arguments in (["--ray", "scoring.actors=2"], []):
         out = tmp_path / f"{len(arguments)}.jsonl"
         command = [sys.executable, "-m", "dsdr_verl.score", path, "--out", out, *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
-        assert ended.returncode == 0, ended.stderr
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        _, error = process.communicate(timeout=900)
+        assert process.returncode == 0, error
+        assert not list(Path(get_default_ray_temp_dir()).glob(f"session_*_{process.pid}")), "of its Ray"
         tables.append(read_rollouts(out))
     ray, local = tables
     assert ray["verdict"].tolist() == local["verdict"].tolist() and set(ray["verdict"]) == {"correct", "incorrect"}
