@@ -16,7 +16,7 @@ CHECKS = (
     batches.numbers, batches.batch_sizes, batches.micro_batches, batches.vllm_lengths,
     data.files, data.enough_rows,
     model.path, model.encoder,
-    machine.loggers, machine.device, machine.gpu_groups, machine.memory,
+    machine.loggers, machine.device, machine.cluster, machine.gpu_groups, machine.memory,
     folders.writable, folders.resume, folders.disk,
     secrets.kept_out, code.targets,
 )  # fmt: skip

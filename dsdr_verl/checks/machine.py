@@ -49,6 +49,14 @@ def device(config: DictConfig) -> Problems:
             yield f"{option} is {show(get(config, option))}, which does not work with {key}=cpu; set it to {show(fit)}"
 
 
+def cluster(config: DictConfig) -> Problems:
+    """One way to name it, and only one that a run takes for its own and ends."""
+    key = "ray_kwargs.ray_init.address"
+    address = get(config, key)
+    if address not in (None, "local"):
+        yield f"{key} is {address!r}, and a run does not join a cluster so; drop it, and set RAY_ADDRESS={address}"
+
+
 def gpu_groups(config: DictConfig) -> Problems:
     """GPUs that share an engine, or a sequence."""
     total, engine = "trainer.n_gpus_per_node × trainer.nnodes", f"{ROLLOUT}.tensor_model_parallel_size"

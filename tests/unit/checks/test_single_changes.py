@@ -92,6 +92,7 @@ WRONG = [
     ({f"{MODEL}.use_remove_padding": False}, "use_remove_padding is false", "trainer.device=cpu; set it to true"),
     ({f"{MODEL}.lora_rank": 8}, "model.lora_rank is 8", "trainer.device=cpu; set it to 0"),
     ({"trainer.nnodes": 2}, "trainer.nnodes is 2", "RAY_ADDRESS", "trainer.nnodes=1"),
+    ({"ray_kwargs.ray_init.address": "auto"}, "ray_kwargs.ray_init.address is 'auto'", "set RAY_ADDRESS=auto"),
     # code
     ({f"{ACTOR}._target_": "os.system"}, f"{ACTOR}._target_ is 'os.system'", "would be called; take it out"),
     ({"trainer.extra": [{"_target_": "verl.utils.fs.x"}]}, "trainer.extra.0._target_ is 'verl.utils.fs.x'", "take it"),
