@@ -89,7 +89,7 @@ def test_smollm2_folder(smollm2, cache):
     assert len(tokenizer(chat).input_ids) <= 64
     started = time.time()
     assert models.prepare("smollm2-135m-instruct", cache) == smollm2
-    assert time.time() - started < 1
+    assert time.time() - started < 5
 
 
 def test_absent_package_is_named(monkeypatch, tmp_path):

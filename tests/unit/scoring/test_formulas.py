@@ -309,4 +309,5 @@ def test_megabytes_of_everything(notion, size):
     "name", ["$", "\\[", "\\(", "$$x", "\\begin{align}", "(", "{", "\\", "w", "1", "=", " ", "\n", "\n ", "*"]
 )
 def test_a_megabyte_of_one_thing(name):
-    assert seconds(shape(name, 10**6)) < 3
+    half, whole = shape(name, 5 * 10**5), shape(name, 10**6)
+    assert any(seconds(whole) < min(3 * seconds(half) + 0.01, 20) for _ in range(4))
