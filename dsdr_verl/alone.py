@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,6 @@ def alone_in(folder: Path, taken: str) -> Iterator[int]:
     Raises:
         Taken: another does.
     """
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         try:

@@ -74,9 +74,7 @@ class Traces:
         """
         self.session = session or self.session
         self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
-        found = {name: getattr(self, name) for name in ("run", "began", "session")} | {
-            "segments": sorted(self.segments)
-        }
+        found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
         os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
 
     @contextlib.contextmanager
