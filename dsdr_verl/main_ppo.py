@@ -84,7 +84,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
             terminated_is_interrupted()
             if joins_cluster():
                 muster_nodes(config, model, console.say)
-            run(config, traces, console.on_event, console.say, give_up)
+            run(config, traces.run, console.on_event, console.say, give_up)
     except MusterFailed as failure:
         console.say(f"nothing was started: {failure}")
         code = 3

@@ -86,7 +86,7 @@ def wandb_id(run_dir: Path, resumes: bool) -> str:
 
 def run(
     config: DictConfig,
-    traces: Traces,
+    mark: str,
     on_event: Callable[[dict], None],
     say: Callable[[str], None],
     give_up: Callable[[str], None],
@@ -94,7 +94,8 @@ def run(
     """Train to the end.
 
     Args:
-        traces, say, give_up: see `Watchdog`.
+        mark: of the run's processes, in their environment.
+        say, give_up: see `Watchdog`.
 
     Raises:
         RunFailed: the trainer raised, or something of this run died or stands still and the trainer did not notice.
@@ -107,7 +108,7 @@ def run(
     # here, so that data files need to be on this node only
     runner = DSDRTaskRunner.options(scheduling_strategy=beside_this_process()).remote()
     finished = runner.run.remote(config)
-    with Watchdog(traces, say, give_up, config.health.stage_minutes) as watchdog:
+    with Watchdog(mark, say, give_up, config.health.stage_minutes) as watchdog:
 
         def take(event: dict) -> None:
             if event["kind"] == "stage":

@@ -9,7 +9,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dsdr_verl.trainer import processes
+from dsdr_verl.trainer import processes, segments
 from dsdr_verl.trainer.processes import Findings, Watch
 
 SILENCE_S = 40.0  # of a node, after which it is given up
@@ -22,13 +22,20 @@ class Sentry:
     def __init__(self, run: str):
         self._run = run
         self._watch = Watch(run)
+        self._segments: set[str] = set()
 
     def look(self) -> Findings:
+        self._segments |= self._open()
         return self._watch.look()
 
     def end(self) -> None:
         """End what is left of the run there: Ray asks processes to go, and one that is stopped does not."""
+        self._segments |= self._open()
         processes.end_all(self._run)
+        segments.remove(self._segments)
+
+    def _open(self) -> set[str]:
+        return segments.open_in(process.pid for process in processes.of_run(self._run))
 
 
 class Sentries:

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,19 +19,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from glob import escape, glob
 from pathlib import Path
 from uuid import uuid4
 
 from dsdr_verl.platform.sockets import RUN, sockets_of
-from dsdr_verl.trainer import processes
+from dsdr_verl.trainer import processes, segments
 
 _NOTE = "run.json"
 _PREFIX = "dsdr-run-"
-SHARED_MEMORY = Path("/dev/shm")
-_OPEN = re.compile(rf"{SHARED_MEMORY}/([^\s/]+)$", re.MULTILINE)  # in /proc/<pid>/maps; not what has been removed
+NOTE_S = 9.0  # between two notes of shared memory, whose owner may be killed
 RAY_S = 20.0  # for Ray to go by itself
 
 
@@ -47,6 +45,8 @@ class Traces:
     segments: set[str] = field(default_factory=set)  # of shared memory
     lock: int | None = None
     janitor: subprocess.Popen | None = None
+    noting: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def begin(cls) -> Traces:
@@ -64,6 +64,7 @@ class Traces:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.environ[RUN] = run
+        threading.Thread(target=traces._keep_noting, daemon=True, name="traces").start()
         return traces
 
     def note(self, session: str | None = None) -> None:
@@ -72,10 +73,16 @@ class Traces:
         Args:
             session: a pattern of the folder of a Ray that the run starts; older ones that fit stay.
         """
-        self.session = session or self.session
-        self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
-        found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
-        os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
+        with self.noting:
+            self.session = session or self.session
+            self.segments |= segments.open_in(process.pid for process in processes.of_run(self.run))
+            found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
+            os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
+
+    def _keep_noting(self) -> None:
+        while not self.over.wait(NOTE_S):
+            with contextlib.suppress(OSError):  # of a full disk
+                self.note()
 
     @contextlib.contextmanager
     def of_ray(self, folder: str | None = None) -> Iterator[None]:
@@ -101,14 +108,13 @@ class Traces:
         Returns:
             whether Ray has gone by itself. Else a thread of this process still waits for it.
         """
-        self.segments |= segments_of(process.pid for process in processes.of_run(self.run))
+        self.over.set()
+        self.segments |= segments.open_in(process.pid for process in processes.of_run(self.run))
         gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
         processes.end_all(self.run)
         for socket in sockets_of(self.run):
             socket.unlink(missing_ok=True)
-        for name in set(self.segments) - segments_of(path.name for path in Path("/proc").glob("[0-9]*")):
-            with contextlib.suppress(OSError):
-                (SHARED_MEMORY / os.path.basename(name)).unlink()
+        segments.remove(self.segments)
         for session in self._sessions():
             if logs:
                 with contextlib.suppress(OSError, shutil.Error):  # they help, but a full disk has said what is wrong
@@ -142,15 +148,6 @@ def remove_abandoned(note: Path, wait: bool = False) -> None:
         if note.parent.name == f"{_PREFIX}{traces.run}" and note.exists():
             os.pwrite(file.fileno(), json.dumps(found | {"removed": True}).encode(), 0)
             traces.remove()
-
-
-def segments_of(pids: Iterable[str | int]) -> set[str]:
-    """Names of the shared memory that processes have open."""
-    names: set[str] = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            names |= set(_OPEN.findall(Path(f"/proc/{pid}/maps").read_text(errors="replace")))
-    return names
 
 
 def _remove_session(session: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from itertools import count
 
 import ray
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
@@ -18,7 +17,6 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from dsdr_verl.trainer.processes import Watch
 from dsdr_verl.trainer.sentries import Sentries
 from dsdr_verl.trainer.stages import START
-from dsdr_verl.trainer.traces import Traces
 
 # Ends of an actor that somebody wanted.
 INTENDED = (ActorDiedErrorContext.OUT_OF_SCOPE, ActorDiedErrorContext.REF_DELETED, ActorDiedErrorContext.RAY_KILL)
@@ -31,14 +29,13 @@ class RunFailed(RuntimeError):
 class Watchdog:
     """
     Args:
-        traces: of the run; what its processes have open is written down there now and then.
+        run: as in the environment of its processes.
         say: a line for the user.
         give_up: ends this process with a message; called from a thread, when this process' own call of Ray hangs.
         stage_minutes: the longest that a stage may take; None for no limit.
     """
 
     LOOK_S = 3.0
-    NOTE_EVERY = 3  # looks
     RAY_S = 5.0  # between two looks by way of Ray
     GRACE_S = 20.0
     NODE_S = 40.0  # what Ray takes to call a node dead, with the health checks of dsdr_verl.cluster
@@ -46,12 +43,12 @@ class Watchdog:
 
     def __init__(
         self,
-        traces: Traces,
+        run: str,
         say: Callable[[str], None],
         give_up: Callable[[str], None],
         stage_minutes: float | None,
     ):
-        self._traces, self._say, self._give_up, self._stage_minutes = traces, say, give_up, stage_minutes
+        self._say, self._give_up, self._stage_minutes = say, give_up, stage_minutes
         self._stage, self._step, self._entered = START, 0, time.monotonic()
         self._fault: str | None = None
         self._taken, self._over = threading.Event(), threading.Event()
@@ -59,8 +56,8 @@ class Watchdog:
         self._dead: dict[str, float] = {}
         self._job = ray.get_runtime_context().get_job_id()
         self._nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        self._watch = Watch(traces.run)
-        self._sentries = Sentries(traces.run)
+        self._watch = Watch(run)
+        self._sentries = Sentries(run)
 
     def __enter__(self) -> Watchdog:
         threading.Thread(target=self._look, daemon=True, name="watchdog").start()
@@ -133,11 +130,7 @@ class Watchdog:
         return [actor for actor in found if actor["DeathCause"].actor_died_error_context.reason not in INTENDED]
 
     def _look(self) -> None:
-        for number in count():
-            if self._over.wait(self.LOOK_S):
-                return
-            if number % self.NOTE_EVERY == 0:
-                self._traces.note()
+        while not self._over.wait(self.LOOK_S):
             found = self._watch.look()
             for line in found.replaced:
                 self._say(line)

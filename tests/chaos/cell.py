@@ -1,13 +1,11 @@
 """One run with faults, and whether what came of each is allowed."""
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dsdr_verl.trainer.checkpoints import flaw, steps_in
-from dsdr_verl.trainer.traces import segments_of
 from tests.e2e.runs import TINY, Run, Started
 
 INJECT = str(Path(__file__).parent / "inject")
@@ -62,7 +60,6 @@ def outcomes(folder: Path, cells: list[Cell]) -> list[Outcome]:
     env["DSDR_TEST_FILL"] = str(run_dir / "ballast")
     disk = any(cell.fault == "disk" for cell in cells)
     within = ("unshare", "--mount", "sh", "-c", OWN_DISK, str(run_dir)) if disk else ()
-    before = _segments()
     run = Started(folder, *TINY, f"run_dir={run_dir}", *TRAIN, env=env, within=within).wait(1200, to_leave=LIMIT_S)
     if disk:
         run_dir = run_dir.with_name("run.kept")
@@ -77,11 +74,11 @@ def outcomes(folder: Path, cells: list[Cell]) -> list[Outcome]:
     last = found[-1]
     if run.returncode:
         last.what, last.seconds, last.said = "ends", round(ended - rows[-1]["at"], 1), _said(run)
-    last.wrong = last.wrong or _wrong(run, run_dir, last, len(found) == len(cells), before)
+    last.wrong = last.wrong or _wrong(run, run_dir, last, len(found) == len(cells))
     return found
 
 
-def _wrong(run: Run, folder: Path, last: Outcome, all_came: bool, before: set[str]) -> str:
+def _wrong(run: Run, folder: Path, last: Outcome, all_came: bool) -> str:
     if last.what == "goes on":
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         if [row["step"] for row in rows if row["kind"] == "step"] != list(range(1, STEPS + 1)):
@@ -97,20 +94,10 @@ def _wrong(run: Run, folder: Path, last: Outcome, all_came: bool, before: set[st
         if not any(flaw(path) is None for path in kept):
             return "no checkpoint is whole"
     if run.leftovers:
-        return f"processes are left: {run.leftovers}"
-    if left := _segments() - before:
-        return f"shared memory is left: {sorted(left)}"
-    if left := [path.name for path in Path("/tmp/ray").glob(f"session_2*_{run.pid}")]:
-        return f"Ray's session is left: {left}"
+        return f"it has left {run.leftovers}"
     return ""
 
 
 def _said(run: Run) -> str:
     lines = [line for line in run.output.splitlines() if "the run has failed" in line]
     return lines[-1].partition("failed: ")[2] if lines else ""
-
-
-def _segments() -> set[str]:
-    """Shared memory of this user's that no process has open, as that of another run would be."""
-    names = {path.name for path in Path("/dev/shm").iterdir() if path.stat().st_uid == os.getuid()}
-    return names - segments_of(path.name for path in Path("/proc").glob("[0-9]*"))

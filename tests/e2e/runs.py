@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from dsdr_verl.trainer import segments
+
 # Small enough for seconds a step; every run of the tests shares it.
 TINY = (
     "profile=tiny", "hardware=cpu", "data.val_max_samples=4", "data.train_batch_size=4",
@@ -28,8 +30,7 @@ class Run:
     output: str
     folder: Path
     ended_at: float  # by time.monotonic
-    leftovers: list[str]
-    pid: int
+    leftovers: list[str]  # processes, shared memory and sessions of Ray
 
     def steps(self) -> list[dict]:
         return [row["metrics"] for row in self.rows("step")]
@@ -49,6 +50,7 @@ class Started:
         self, folder: Path, *overrides: str, entry: str = "dsdr_verl.main_ppo", env: dict | None = None, within=()
     ):
         self.folder, self.mark = folder, f"{folder}:{time.time_ns()}"
+        self._before = abandoned()
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "DSDR_TEST_RUN": self.mark} | (env or {})
         environment.pop("RAY_ADDRESS", None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +92,15 @@ class Started:
         leftovers = [f"{process.pid} {' '.join(process.cmdline())[:120]}" for process in left if process.is_running()]
         for process in left:
             process.kill()
-        return Run(self.process.returncode, self.output.read_text(), self.folder, ended_at, leftovers, self.process.pid)
+        leftovers += sorted(abandoned() - self._before)
+        leftovers += map(str, Path("/tmp/ray").glob(f"session_2*_{self.process.pid}"))
+        return Run(self.process.returncode, self.output.read_text(), self.folder, ended_at, leftovers)
+
+
+def abandoned() -> set[str]:
+    """Shared memory of this user's that no process has open, as that of another run would be."""
+    files = {path.name for path in segments.SHARED_MEMORY.iterdir() if path.stat().st_uid == os.getuid()}
+    return files - segments.open_in(path.name for path in Path("/proc").glob("[0-9]*"))
 
 
 def run(folder: Path, *overrides: str, **kwargs) -> Run:

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from dsdr_verl.platform.sockets import RUN
-from dsdr_verl.trainer import processes, traces
+from dsdr_verl.trainer import processes
+from dsdr_verl.trainer import traces as traces_of_runs
 from dsdr_verl.trainer.traces import Traces
 from tests.e2e.processes import eventually, runs
 
@@ -78,16 +79,17 @@ import time; time.sleep(99)
 """
 
 
-@pytest.mark.parametrize("noted", [True, False])
-def test_memory_of_the_run_goes_and_that_of_others_stays(noted):
+@pytest.mark.parametrize("killed", [True, False])
+def test_memory_of_the_run_goes_and_that_of_others_stays(killed, monkeypatch):
+    monkeypatch.setattr(traces_of_runs, "NOTE_S", 0.1)
     traces = Traces.begin()
     names = {name: f"dsdr_test_{os.getpid()}_{name}" for name in ("mine", "shared", "others")}
     mine = child(traces.run, HOLD.format(name=names["mine"], create=True))
     both = child(traces.run, HOLD.format(name=names["shared"], create=True))
     user = child("another", HOLD.format(name=names["shared"], create=False))
     other = child("another", HOLD.format(name=names["others"], create=True))
-    if noted:  # as the watchdog does, for one that dies before the end
-        traces.note()
+    if killed:  # before the end, which does not see it any more
+        eventually(lambda: names["mine"] in (traces.folder / "run.json").read_text())
         mine.kill(), mine.wait()
     traces.remove()
     there = {name for name, path in names.items() if Path(f"/dev/shm/{path}").exists()}
@@ -179,7 +181,7 @@ def test_a_note_that_is_none(tmp_path, note):
 
 
 def test_ray_that_does_not_go(monkeypatch):
-    monkeypatch.setattr(traces, "RAY_S", 0.2)
+    monkeypatch.setattr(traces_of_runs, "RAY_S", 0.2)
     assert not Traces.begin().remove(ray_shutdown=lambda: time.sleep(3))
 
     def fails():

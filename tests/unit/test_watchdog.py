@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -113,7 +112,7 @@ def make(monkeypatch):
         monkeypatch.setattr(Watchdog, "RAY_S", 0.0)
         monkeypatch.setattr(Watchdog, "HANG_S", 0.1)
         monkeypatch.setattr(Watchdog, "_dead_actors", lambda self: [])
-        return Watchdog(SimpleNamespace(run="run", note=lambda: None), say, give_up, minutes)
+        return Watchdog("run", say, give_up, minutes)
 
     return watch
 
