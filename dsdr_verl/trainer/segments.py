@@ -28,6 +28,11 @@ def open_in(pids: Iterable[str | int]) -> set[str]:
     return {entry.name for entry in os.scandir(SHARED_MEMORY) if str(entry.inode()) in inodes}
 
 
+def present(names: set[str]) -> set[str]:
+    """Those of `names` that are there still."""
+    return names & set(os.listdir(SHARED_MEMORY))
+
+
 def remove(names: set[str]) -> None:
     """Those of `names` that no process on this machine has open."""
     for name in names - open_in(path.name for path in Path("/proc").glob("[0-9]*")):

@@ -75,9 +75,11 @@ class Traces:
         """
         with self.noting:
             self.session = session or self.session
-            self.segments |= segments.open_in(process.pid for process in processes.of_run(self.run))
+            known = self.segments | segments.open_in(process.pid for process in processes.of_run(self.run))
+            self.segments = segments.present(known)
             found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
-            os.pwrite(self.lock, json.dumps(found).encode(), 0)  # never shorter than before
+            size = os.fstat(self.lock).st_size  # not truncated: a kill may come at any moment
+            os.pwrite(self.lock, json.dumps(found).encode().ljust(size), 0)
 
     def _keep_noting(self) -> None:
         while not self.over.wait(NOTE_S):

@@ -100,6 +100,23 @@ def test_memory_of_the_run_goes_and_that_of_others_stays(killed, monkeypatch):
     assert there == {"shared", "others"}
 
 
+def test_a_note_forgets_what_has_gone():
+    traces = Traces.begin()
+    name = f"dsdr_test_{os.getpid()}_a_rather_long_name"
+    mine = child(traces.run, HOLD.format(name=name, create=True))
+
+    def noted() -> list[str]:
+        traces.note()
+        return json.loads((traces.folder / "run.json").read_text())["segments"]
+
+    assert noted() == [name]
+    mine.kill(), mine.wait()
+    assert noted() == [name], "left by it"
+    Path(f"/dev/shm/{name}").unlink()
+    assert noted() == []
+    traces.remove()
+
+
 def ignores(pid: int, number: signal.Signals) -> bool:
     (mask,) = re.findall(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return bool(int(mask, 16) & 1 << (number - 1))
