@@ -11,7 +11,6 @@ import pytest
 
 from dsdr_verl.evaluate import compare
 from dsdr_verl.evaluate.store import RolloutStore
-from tests.e2e.processes import eventually
 from tests.e2e.runs import Run, Started
 
 pytestmark = pytest.mark.e2e
@@ -73,8 +72,7 @@ def test_killed_twice_and_resumed_it_is_the_same(whole, tmp_path):
     killed = evaluate(tmp_path, *SLOW)
     wait_for_shards(killed, 2)
     killed.process.send_signal(signal.SIGKILL)
-    killed.process.wait(60)
-    eventually(lambda: not killed.processes(), 60)  # vLLM's notice that their parent has gone
+    assert not killed.wait(60, to_leave=60).leftovers
     after_first = set(rollouts(tmp_path).index)
     assert 0 < len(after_first) < PROBLEMS * N
 

@@ -58,13 +58,11 @@ class End:
 def watch(folder: Path, seconds: float) -> End:
     """Train for `seconds` from the first step on, or until Ctrl-C or the run's own end, and stop the run."""
     run_dir = folder / "run"
-    shared: set[str] = set()
     started = Started(run_dir, *TINY, *OVERRIDES, f"run_dir={run_dir}")
     say(f"started in {run_dir}")
     try:
         with open(folder / SAMPLES, "a") as out:
             for sample in samples(started, seconds):
-                shared |= {path for process in started.processes() for path in shared_files(process.pid)}
                 out.write(json.dumps(sample) + "\n")
                 out.flush()
     except KeyboardInterrupt:
@@ -77,8 +75,7 @@ def watch(folder: Path, seconds: float) -> End:
     run = started.wait(timeout=120)
     if not stopped:
         say(f"the run has ended by itself:\n{run.output[-2000:]}\n{log_tail(run_dir)}")
-    left = sorted(path for path in shared if os.path.exists(path))
-    end = End(stopped, run.returncode, round(run.ended_at - stopped_at, 1), run.leftovers + left)
+    end = End(stopped, run.returncode, round(run.ended_at - stopped_at, 1), run.leftovers)
     (folder / END).write_text(json.dumps(asdict(end)))
     return end
 
@@ -149,15 +146,6 @@ def memory_of(pid: int) -> tuple[float, float]:
         next(file)
         kib = {name: int(value.split()[0]) for name, value in (line.split(":") for line in file)}
     return (kib["Pss_Anon"] + kib["SwapPss"]) / 1024, kib["Pss_Shmem"] / 1024
-
-
-def shared_files(pid: int) -> set[str]:
-    """What a process has mapped of /dev/shm: others on this machine have files there too."""
-    try:
-        with open(f"/proc/{pid}/maps") as file:
-            return {line.split(maxsplit=5)[5].strip() for line in file if f" {SHM}/" in line}
-    except OSError:  # it has gone
-        return set()
 
 
 def ray_folders(processes: list[psutil.Process]) -> set[Path]:

@@ -1,7 +1,6 @@
 """What a soak calls growth, on series that were made up: 10 s a sample, two hours."""
 
 import json
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from tests.soak.judge import FLAT, GROWS, NOT_JUDGED, UNSEEN, judge
 from tests.soak.roles import role_of
 from tests.soak.series import ALL, SAMPLES, TooFew, read, series_of
 from tests.soak.slope import slope_of
-from tests.soak.watch import End, Tail, memory_of, shared_files, size_of
+from tests.soak.watch import End, Tail, memory_of, size_of
 
 N = 630  # after the warm-up
 HOURS = np.arange(N) * 10 / 3600
@@ -210,17 +209,6 @@ def test_memory_of_a_process():
     block = bytearray(64 * 2**20)
     block[:: 2**12] = b"x" * len(block[:: 2**12])
     assert memory_of("self")[0] - before == pytest.approx(64, abs=4)
-
-
-def test_shared_files_of_a_process():
-    block = SharedMemory(create=True, size=2**20)
-    try:
-        assert f"/dev/shm/{block.name}" in shared_files("self")
-    finally:
-        block.close()
-        block.unlink()
-    assert f"/dev/shm/{block.name}" not in shared_files("self")
-    assert shared_files(2**22 + 1) == set()
 
 
 def test_size_of_a_folder(tmp_path):
