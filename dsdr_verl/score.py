@@ -158,7 +158,7 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
 
     traces = Traces.begin()
     try:
-        with contextlib.nullcontext() if joins_cluster() else traces.of_ray():
+        with traces.of_ray():
             # without RAY_ADDRESS Ray would join whatever was last started on this machine
             ray.init(os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", log_to_driver=False)
         client = ScoringClient.connect(options)

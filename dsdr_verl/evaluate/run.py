@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +123,7 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
     if address != "local" and (problem := silence(address)):
         raise ValueError(f"RAY_ADDRESS: {problem}; start that cluster, or unset it")
     own = {"include_dashboard": False} if address == "local" else {}
-    with traces.of_ray() if address == "local" else contextlib.nullcontext():
+    with traces.of_ray():
         ray.init(address, logging_level="ERROR", namespace=f"evaluate-{os.getpid()}", **own)
     engine = config.engine
     wanted = engine.replicas * engine.tensor_parallel_size if engine.device == "cuda" else 0

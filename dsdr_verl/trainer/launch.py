@@ -66,7 +66,7 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
         variables["VLLM_RPC_BASE_PATH"] = str(traces.folder)  # vLLM's sockets, which a killed one leaves
         kwargs["address"] = "local"  # else Ray joins whatever was last started on this machine
     try:
-        with contextlib.nullcontext() if joins_cluster() else traces.of_ray(kwargs.get("_temp_dir")):
+        with traces.of_ray(kwargs.get("_temp_dir")):
             context = ray.init(**{key: value for key, value in kwargs.items() if value is not None})
     except ConnectionError as error:  # with a wrong token too
         raise RunFailed(

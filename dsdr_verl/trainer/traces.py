@@ -26,6 +26,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from dsdr_verl.platform.sockets import RUN, sockets_of
+from dsdr_verl.ray_address import joins_cluster
 from dsdr_verl.trainer import processes, segments
 
 _NOTE = "run.json"
@@ -88,11 +89,14 @@ class Traces:
 
     @contextlib.contextmanager
     def of_ray(self, folder: str | None = None) -> Iterator[None]:
-        """Around `ray.init` of a Ray on this machine, which may fail or be killed half-way.
+        """Around `ray.init`, which may fail or be killed half-way. A cluster that is joined stays as it is.
 
         Args:
             folder: of Ray's sessions; None for Ray's own choice.
         """
+        if joins_cluster():
+            yield
+            return
         import ray
 
         folder = folder or ray._common.utils.get_default_ray_temp_dir()

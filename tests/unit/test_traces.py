@@ -70,6 +70,15 @@ def test_the_session_of_a_ray_goes_whether_it_came_up_or_not(tmp_path, monkeypat
     assert {path.name for path in tmp_path.glob("session_*")} == {older.name, other.name}
 
 
+def test_a_cluster_that_is_joined_is_not_ours_to_remove(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    traces = Traces.begin()
+    with traces.of_ray():
+        pass
+    assert traces.session is None
+    traces.remove()
+
+
 HOLD = """
 from multiprocessing import resource_tracker, shared_memory
 resource_tracker.register = lambda *_: None
