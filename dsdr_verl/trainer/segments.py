@@ -28,9 +28,8 @@ def open_in(pids: Iterable[str | int]) -> set[str]:
     return {entry.name for entry in os.scandir(SHARED_MEMORY) if str(entry.inode()) in inodes}
 
 
-def present(names: set[str]) -> set[str]:
-    """Those of `names` that are there still."""
-    return names & set(os.listdir(SHARED_MEMORY))
+def all_names() -> set[str]:
+    return set(os.listdir(SHARED_MEMORY))
 
 
 def remove(names: set[str]) -> None:

@@ -25,7 +25,7 @@ class Sentry:
         self._segments: set[str] = set()
 
     def look(self) -> Findings:
-        self._segments = segments.present(self._segments | self._open())
+        self._segments = (self._segments | self._open()) & segments.all_names()
         return self._watch.look()
 
     def end(self) -> None:

@@ -31,7 +31,7 @@ from dsdr_verl.trainer import processes, segments
 
 _NOTE = "run.json"
 _PREFIX = "dsdr-run-"
-NOTE_S = 9.0  # between two notes of shared memory, whose owner may be killed
+LOOK_S = 1.0  # between two looks for new shared memory, whose owner may be killed
 RAY_S = 20.0  # for Ray to go by itself
 
 
@@ -77,15 +77,19 @@ class Traces:
         with self.noting:
             self.session = session or self.session
             known = self.segments | segments.open_in(process.pid for process in processes.of_run(self.run))
-            self.segments = segments.present(known)
+            self.segments = known & segments.all_names()
             found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
             size = os.fstat(self.lock).st_size  # not truncated: a kill may come at any moment
             os.pwrite(self.lock, json.dumps(found).encode().ljust(size), 0)
 
     def _keep_noting(self) -> None:
-        while not self.over.wait(NOTE_S):
-            with contextlib.suppress(OSError):  # of a full disk
-                self.note()
+        before, last = set(), set()
+        while not self.over.wait(LOOK_S):
+            now = segments.all_names()
+            if now - before:  # noted twice: when it appears, nobody may have it open yet
+                with contextlib.suppress(OSError):  # of a full disk
+                    self.note()
+            before, last = last, now
 
     @contextlib.contextmanager
     def of_ray(self, folder: str | None = None) -> Iterator[None]:

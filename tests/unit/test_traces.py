@@ -90,7 +90,7 @@ import time; time.sleep(99)
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_memory_of_the_run_goes_and_that_of_others_stays(killed, monkeypatch):
-    monkeypatch.setattr(traces_of_runs, "NOTE_S", 0.1)
+    monkeypatch.setattr(traces_of_runs, "LOOK_S", 0.1)
     traces = Traces.begin()
     names = {name: f"dsdr_test_{os.getpid()}_{name}" for name in ("mine", "shared", "others")}
     mine = child(traces.run, HOLD.format(name=names["mine"], create=True))
