@@ -7,6 +7,7 @@ call meanwhile, and fails with what that has failed with.
 from __future__ import annotations
 
 import time
+from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import ray
@@ -65,6 +66,16 @@ class WatchedSender(BucketedWeightSender):
         super()._init_socket()
         self.socket = WatchedSocket(self.socket, self._call)
 
+    def _init_buffer(self) -> None:
+        try:
+            super()._init_buffer()
+        except BaseException:
+            if self.use_shm and self.socket.message:  # its name; verl removes it only once it was answered
+                made = SharedMemory(self.socket.message["name"])
+                made.close()
+                made.unlink()
+            raise
+
 
 class WatchedSocket:
     """What the sender uses of a socket, with waits that end."""
@@ -73,8 +84,10 @@ class WatchedSocket:
 
     def __init__(self, socket: zmq.Socket, call: ray.ObjectRef | None):
         self._socket, self._call = socket, call
+        self.message: Any = None  # the last one
 
     def send_pyobj(self, message: Any) -> None:
+        self.message = message
         self._wait(zmq.POLLOUT)
         self._socket.send_pyobj(message)
 

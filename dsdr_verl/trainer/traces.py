@@ -76,11 +76,14 @@ class Traces:
         """
         with self.noting:
             self.session = session or self.session
-            known = self.segments | segments.open_in(process.pid for process in processes.of_run(self.run))
-            self.segments = known & segments.all_names()
+            self._look()
             found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
             size = os.fstat(self.lock).st_size  # not truncated: a kill may come at any moment
             os.pwrite(self.lock, json.dumps(found).encode().ljust(size), 0)
+
+    def _look(self) -> None:
+        found = segments.open_in(process.pid for process in processes.of_run(self.run))
+        self.segments = (self.segments | found) & segments.all_names()
 
     def _keep_noting(self) -> None:
         before, last = set(), set()
@@ -118,9 +121,10 @@ class Traces:
         Returns:
             whether Ray has gone by itself. Else a thread of this process still waits for it.
         """
-        self.over.set()
-        self.segments |= segments.open_in(process.pid for process in processes.of_run(self.run))
+        self._look()
         gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
+        self.over.set()
+        self._look()
         processes.end_all(self.run)
         for socket in sockets_of(self.run):
             socket.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import torch
 from dsdr_verl.platform import vllm_rollout
 from dsdr_verl.platform.sockets import RUN, of_this_run
 from dsdr_verl.platform.vllm_rollout import WatchedSender
+from dsdr_verl.trainer import segments
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -32,7 +33,9 @@ def send(tmp_path, monkeypatch):
         sender = WatchedSender(f"ipc://{tmp_path}/socket", 1, use_shm=True, call=call)
         asyncio.run(sender.async_send_weights(iter([("a", torch.zeros(2))])))
 
-    return to_nobody
+    before = segments.all_names()
+    yield to_nobody
+    assert segments.all_names() <= before
 
 
 def test_a_receiver_that_never_comes(send, monkeypatch, tmp_path):
