@@ -1,6 +1,6 @@
 """`make chaos`: a run for each cell of the matrix of faults, processes and stages; those that go on share a run.
 
-A run takes one to four minutes. What has been done is not done again: `--out` holds a line for each outcome.
+A run takes one to four minutes. What has gone well is not done again: `--out` holds a line for each outcome.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def once(cells: list[Cell]) -> list[Cell]:
 def runs_of(cells: list[Cell]) -> list[list[Cell]]:
     """Cells that share a run: those that are survived, one a step."""
     shared = [cell for cell in cells if cell.kind in SURVIVED or cell.fault == "slow"]
+    shared.sort(key=lambda cell: cell.kind != "verifier")  # which a new scoring actor starts when it needs one
     together = [shared[i : i + STEPS - 1] for i in range(0, len(shared), STEPS - 1)]
     return together + [[cell] for cell in cells if cell not in shared]
 
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     console, results = Console(highlight=False), args.out / "results.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = list(map(json.loads, results.read_text().splitlines())) if results.exists() else []
+    found = list(map(json.loads, results.read_text().splitlines())) if results.exists() else []
+    rows = [row for row in found if not row["wrong"]]
     done = [Cell(**row["cell"]) for row in rows]
     cells = matrix(args.faults, args.kinds, args.stages)
     todo = runs_of([cell for cell in (once(cells) if args.once else cells) if cell not in done])

@@ -39,7 +39,7 @@ KINDS = {
     "verifier": r"zygote\.serve",
     "queue_unit": r"^ray::\S*SimpleStorageUnit",
     "queue_controller": r"^ray::\S*TransferQueueController",
-    "agent_worker": r"^ray::\S*AgentLoopWorker",
+    "agent_worker": r"^ray::\S*(AgentLoop|Seeded)Worker",
     "reward_worker": r"^ray::\S*RewardLoopWorker",
     "events": r"^ray::\S*_QueueActor",
     "raylet": r"^\S*/raylet ",
