@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import psutil
 
@@ -51,11 +52,19 @@ def of_run(run: str) -> Iterator[Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError), process.oneshot():
             state = process.status()
-            if process.pid == os.getpid() or state == psutil.STATUS_ZOMBIE or process.environ().get(RUN) != run:
+            if process.pid == os.getpid() or state == psutil.STATUS_ZOMBIE or not has_variable(process.pid, RUN, run):
                 continue
             line = " ".join(process.cmdline()).strip() + " "
             stopped = state == psutil.STATUS_STOPPED  # a debugger's stop is another state
             yield Process(process.pid, process.create_time(), title_of(line), kind_of(line), stopped)
+
+
+def has_variable(pid: int, name: str, value: str) -> bool:
+    """Whether a process was started with that in its environment.
+
+    Not by psutil, which stops where a title has overwritten the first ones, as that of Ray's agents does.
+    """
+    return f"{name}={value}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
 def kind_of(line: str) -> Kind:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from dsdr_verl.trainer import processes
+
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -30,6 +32,12 @@ def open_in(pids: Iterable[str | int]) -> set[str]:
 
 def all_names() -> set[str]:
     return set(os.listdir(SHARED_MEMORY))
+
+
+def update(names: set[str], run: str) -> None:
+    """Add to `names` what the processes of `run` have open, and drop what is not there any more."""
+    names |= open_in(process.pid for process in processes.of_run(run))
+    names &= all_names()  # in place, as threads share it
 
 
 def remove(names: set[str]) -> None:

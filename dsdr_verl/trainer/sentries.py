@@ -25,17 +25,14 @@ class Sentry:
         self._segments: set[str] = set()
 
     def look(self) -> Findings:
-        self._segments = (self._segments | self._open()) & segments.all_names()
+        segments.update(self._segments, self._run)
         return self._watch.look()
 
     def end(self) -> None:
         """End what is left of the run there: Ray asks processes to go, and one that is stopped does not."""
-        self._segments |= self._open()
+        segments.update(self._segments, self._run)
         processes.end_all(self._run)
         segments.remove(self._segments)
-
-    def _open(self) -> set[str]:
-        return segments.open_in(process.pid for process in processes.of_run(self._run))
 
 
 class Sentries:

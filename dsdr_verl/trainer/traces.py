@@ -76,14 +76,10 @@ class Traces:
         """
         with self.noting:
             self.session = session or self.session
-            self._look()
+            segments.update(self.segments, self.run)
             found = {"run": self.run, "began": self.began, "session": self.session, "segments": sorted(self.segments)}
             size = os.fstat(self.lock).st_size  # not truncated: a kill may come at any moment
             os.pwrite(self.lock, json.dumps(found).encode().ljust(size), 0)
-
-    def _look(self) -> None:
-        found = segments.open_in(process.pid for process in processes.of_run(self.run))
-        self.segments = (self.segments | found) & segments.all_names()
 
     def _keep_noting(self) -> None:
         before, last = set(), set()
@@ -121,10 +117,10 @@ class Traces:
         Returns:
             whether Ray has gone by itself. Else a thread of this process still waits for it.
         """
-        self._look()
+        segments.update(self.segments, self.run)
         gone = ray_shutdown is None or _within(RAY_S, ray_shutdown)
         self.over.set()
-        self._look()
+        segments.update(self.segments, self.run)
         processes.end_all(self.run)
         for socket in sockets_of(self.run):
             socket.unlink(missing_ok=True)

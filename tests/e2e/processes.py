@@ -1,9 +1,12 @@
 """Waiting for processes to come and go."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
 import psutil
+
+from dsdr_verl.trainer.processes import has_variable
 
 
 def runs(process: psutil.Process | int) -> bool:
@@ -13,6 +16,16 @@ def runs(process: psutil.Process | int) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def started_with(name: str, value: str) -> list[psutil.Process]:
+    """All that run with that in their environment, which children inherit, and Ray's daemons too."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if has_variable(process.pid, name, value) and runs(process):
+                found.append(process)
+    return found
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from dsdr_verl.trainer import segments
+from tests.e2e.processes import started_with
 
 # Small enough for seconds a step; every run of the tests shares it.
 TINY = (
@@ -63,14 +64,7 @@ class Started:
 
     def processes(self) -> list[psutil.Process]:
         """Every live process of the run, children of children and Ray's daemons included."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("DSDR_TEST_RUN") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
-                continue
-        return found
+        return started_with("DSDR_TEST_RUN", self.mark)
 
     def wait_for(self, text: str, timeout: float, file: str = "console.txt") -> None:
         deadline = time.monotonic() + timeout

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.processes import eventually
+from tests.e2e.processes import eventually, started_with
 
 pytestmark = pytest.mark.e2e
 KINDS = ["driver", "Ray task", "Ray actor", "vLLM worker"]
@@ -47,14 +47,7 @@ def doctor(folder: Path, **broken: str) -> Report:
 
 
 def left(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("DSDR_TEST_RUN") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return started_with("DSDR_TEST_RUN", str(folder))
 
 
 def test_the_plug_in_is_in_every_kind_of_process(folder):

@@ -1,6 +1,5 @@
 """A Slurm of two nodes on this machine: a cluster comes up as a job, takes work, comes back, and leaves no process."""
 
-import contextlib
 import getpass
 import os
 import shutil
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from dsdr_verl.cluster.tunnel import free_port
-from tests.e2e.processes import eventually, runs
+from tests.e2e.processes import eventually
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 MISSING = [tool for tool in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(tool, path=PATH)]
@@ -82,13 +81,7 @@ def slurm():
 
 
 def processes_of(job: str) -> list[psutil.Process]:
-    """All that live, Ray's daemons and their children included: they inherit the job's name."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("SLURM_JOB_NAME") == job and runs(process):
-                found.append(process)
-    return found
+    return started_with("SLURM_JOB_NAME", job)
 
 
 def listens(port: int) -> bool:

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from dsdr_verl.platform.sockets import RUN
 from dsdr_verl.trainer import segments
+from dsdr_verl.trainer.sentries import Sentry
 
 SEGMENT = """
 from multiprocessing import resource_tracker, shared_memory
@@ -28,9 +30,9 @@ os.unlink("/dev/shm/" + {name!r})
 """
 
 
-def holder(code: str, name: str) -> subprocess.Popen:
+def holder(code: str, name: str, env: dict[str, str] | None = None) -> subprocess.Popen:
     code = code.format(name=name) + "print(flush=True); import time; time.sleep(99)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
     process.stdout.readline()
     return process
 
@@ -52,6 +54,27 @@ def test_what_is_open_stays_and_what_a_killed_process_has_left_goes(code, prefix
     finally:
         process.kill()
         (segments.SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def test_another_node_keeps_nothing_of_a_run(monkeypatch):
+    """Of a process that was killed after the last look but one, and of one that lives."""
+    name, run = f"dsdr_test_{uuid4().hex[:8]}", uuid4().hex[:8]
+    monkeypatch.setenv(RUN, run)
+    killed, lives = holder(SEGMENT, f"{name}_a"), holder(SEGMENT, f"{name}_b")
+    other = holder(SEGMENT, f"{name}_c", {**os.environ, RUN: "another"})
+    monkeypatch.setenv(RUN, "")
+    try:
+        sentry = Sentry(run)
+        sentry.look()
+        killed.kill(), killed.wait()
+        sentry.end()
+        assert lives.wait(10) < 0 and other.poll() is None
+        assert {each for each in segments.all_names() if each.startswith(name)} == {f"{name}_c"}
+    finally:
+        for process in (killed, lives, other):
+            process.kill()
+        for path in segments.SHARED_MEMORY.glob(f"{name}_*"):
+            path.unlink()
 
 
 def test_what_was_removed_is_nobodys():

@@ -231,3 +231,23 @@ def test_titles_and_kinds():
     ):
         assert processes.title_of(f"{line} ") == title
         assert processes.kind_of(f"{line} ") == kind
+
+
+TITLED = """
+import ctypes, os
+environ = int(open("/proc/self/stat").read().rpartition(")")[2].split()[47])  # env_start
+ctypes.memset(environ, 0, len(os.environb[b"A"]) + 2)
+print(flush=True)
+import time; time.sleep(99)
+"""
+
+
+def test_a_process_that_has_overwritten_its_first_variables_is_the_runs():
+    """As Ray's agents do for their titles."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TITLED], env={"A": "x" * 99, RUN: "titled"}, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    assert Path(f"/proc/{process.pid}/environ").read_bytes().startswith(b"\0" * 100)
+    assert [found.pid for found in processes.of_run("titled")] == [process.pid]
+    assert not processes.end_all("titled") and process.wait(10) == -signal.SIGKILL

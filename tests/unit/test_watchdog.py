@@ -1,5 +1,5 @@
 """What stops, goes or never ends, and what is done about it. With processes of the test's own; the real stack is in
-tests/e2e/test_watchdog.py."""
+tests/e2e/test_chaos.py."""
 
 import os
 import signal
