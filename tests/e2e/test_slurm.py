@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dsdr_verl.cluster.tunnel import free_port
-from tests.e2e.processes import eventually
+from tests.e2e.processes import eventually, started_with
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 MISSING = [tool for tool in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(tool, path=PATH)]

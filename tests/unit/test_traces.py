@@ -244,10 +244,12 @@ import time; time.sleep(99)
 
 def test_a_process_that_has_overwritten_its_first_variables_is_the_runs():
     """As Ray's agents do for their titles."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", TITLED], env={"A": "x" * 99, RUN: "titled"}, stdout=subprocess.PIPE
-    )
-    process.stdout.readline()
-    assert Path(f"/proc/{process.pid}/environ").read_bytes().startswith(b"\0" * 100)
-    assert [found.pid for found in processes.of_run("titled")] == [process.pid]
-    assert not processes.end_all("titled") and process.wait(10) == -signal.SIGKILL
+    run = f"titled-{os.getpid()}"
+    process = subprocess.Popen([sys.executable, "-c", TITLED], env={"A": "x" * 99, RUN: run}, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        assert Path(f"/proc/{process.pid}/environ").read_bytes().startswith(b"\0" * 100)
+        assert [found.pid for found in processes.of_run(run)] == [process.pid]
+        assert not processes.end_all(run) and process.wait(10) == -signal.SIGKILL
+    finally:
+        process.kill()
