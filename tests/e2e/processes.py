@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import psutil
 
-from dsdr_verl.trainer.processes import has_variable
+from dsdr_verl.trainer.processes import inherits
 
 
 def runs(process: psutil.Process | int) -> bool:
@@ -23,7 +23,7 @@ def started_with(name: str, value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if has_variable(process.pid, name, value) and runs(process):
+            if inherits(process, name, value) and runs(process):
                 found.append(process)
     return found
 

@@ -234,22 +234,29 @@ def test_titles_and_kinds():
 
 
 TITLED = """
-import ctypes, os
-environ = int(open("/proc/self/stat").read().rpartition(")")[2].split()[47])  # env_start
-ctypes.memset(environ, 0, len(os.environb[b"A"]) + 2)
-print(flush=True)
-import time; time.sleep(99)
+import ctypes, subprocess, sys, time
+start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[47:49])  # of the environment
+if sys.argv[1:] == ["overwrite"]:
+    ctypes.memset(start, 0, end - start)
+    print(flush=True)
+else:
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "overwrite"])
+    print(child.pid, flush=True)
+time.sleep(99)
 """
 
 
-def test_a_process_that_has_overwritten_its_first_variables_is_the_runs():
+def test_a_process_that_has_overwritten_its_environment_is_the_runs():
     """As Ray's agents do for their titles."""
     run = f"titled-{os.getpid()}"
-    process = subprocess.Popen([sys.executable, "-c", TITLED], env={"A": "x" * 99, RUN: run}, stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", TITLED, TITLED], env={RUN: run}, stdout=subprocess.PIPE, text=True)
+    lines = sorted(parent.stdout.readline().strip() for _ in range(2))
+    agent = int(lines[1])
     try:
-        process.stdout.readline()
-        assert Path(f"/proc/{process.pid}/environ").read_bytes().startswith(b"\0" * 100)
-        assert [found.pid for found in processes.of_run(run)] == [process.pid]
-        assert not processes.end_all(run) and process.wait(10) == -signal.SIGKILL
+        assert not Path(f"/proc/{agent}/environ").read_bytes().strip(b"\0")
+        assert {found.pid for found in processes.of_run(run)} == {parent.pid, agent}
+        assert not processes.end_all(run) and parent.wait(10) == -signal.SIGKILL
+        eventually(lambda: not runs(agent))
     finally:
-        process.kill()
+        for pid in filter(runs, (parent.pid, agent)):
+            os.kill(pid, signal.SIGKILL)
