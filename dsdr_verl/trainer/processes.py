@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 import psutil
 
@@ -52,20 +51,11 @@ def of_run(run: str) -> Iterator[Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError), process.oneshot():
             state = process.status()
-            if process.pid == os.getpid() or state == psutil.STATUS_ZOMBIE or not inherits(process, RUN, run):
+            if process.pid == os.getpid() or state == psutil.STATUS_ZOMBIE or process.environ().get(RUN) != run:
                 continue
             line = " ".join(process.cmdline()).strip() + " "
             stopped = state == psutil.STATUS_STOPPED  # a debugger's stop is another state
             yield Process(process.pid, process.create_time(), title_of(line), kind_of(line), stopped)
-
-
-def inherits(process: psutil.Process, name: str, value: str) -> bool:
-    """Whether a process, or its parent, was started with that in its environment.
-
-    A process that gives itself a title may overwrite some of its variables, as Ray's agents do; psutil stops at them.
-    """
-    entry = f"{name}={value}".encode()
-    return any(entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in (process.pid, process.ppid()))
 
 
 def kind_of(line: str) -> Kind:

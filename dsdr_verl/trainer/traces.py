@@ -64,7 +64,7 @@ class Traces:
             [sys.executable, "-m", "dsdr_verl.trainer.traces", traces.folder / _NOTE],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        os.environ[RUN] = run
+        os.environ |= {RUN: run, "SPT_NOENV": "1"}  # or titles, as of Ray's agents, would overwrite the mark
         threading.Thread(target=traces._keep_noting, daemon=True, name="traces").start()
         return traces
 

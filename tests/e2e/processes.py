@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import psutil
 
-from dsdr_verl.trainer.processes import inherits
-
 
 def runs(process: psutil.Process | int) -> bool:
     """Whether a process (or the one of that id) runs; a zombie does not, and an orphan is nobody's child."""
@@ -23,7 +21,7 @@ def started_with(name: str, value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if inherits(process, name, value) and runs(process):
+            if process.environ().get(name) == value and runs(process):
                 found.append(process)
     return found
 

@@ -25,6 +25,7 @@ from tests.e2e.processes import eventually, runs
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(RUN, "")
+    monkeypatch.setenv("SPT_NOENV", "")
 
 
 def child(run: str, code: str = "import time; print(flush=True); time.sleep(100)") -> subprocess.Popen:
@@ -233,30 +234,12 @@ def test_titles_and_kinds():
         assert processes.kind_of(f"{line} ") == kind
 
 
-TITLED = """
-import ctypes, subprocess, sys, time
-start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[47:49])  # of the environment
-if sys.argv[1:] == ["overwrite"]:
-    ctypes.memset(start, 0, end - start)
-    print(flush=True)
-else:
-    child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "overwrite"])
-    print(child.pid, flush=True)
-time.sleep(99)
-"""
-
-
-def test_a_process_that_has_overwritten_its_environment_is_the_runs():
-    """As Ray's agents do for their titles."""
-    run = f"titled-{os.getpid()}"
-    parent = subprocess.Popen([sys.executable, "-c", TITLED, TITLED], env={RUN: run}, stdout=subprocess.PIPE, text=True)
-    lines = sorted(parent.stdout.readline().strip() for _ in range(2))
-    agent = int(lines[1])
-    try:
-        assert not Path(f"/proc/{agent}/environ").read_bytes().strip(b"\0")
-        assert {found.pid for found in processes.of_run(run)} == {parent.pid, agent}
-        assert not processes.end_all(run) and parent.wait(10) == -signal.SIGKILL
-        eventually(lambda: not runs(agent))
-    finally:
-        for pid in filter(runs, (parent.pid, agent)):
-            os.kill(pid, signal.SIGKILL)
+def test_a_process_with_a_title_is_the_runs():
+    """Ray's agents overwrote what marks them."""
+    traces = Traces.begin()
+    titled = child(
+        traces.run, "import setproctitle, time; setproctitle.setproctitle('t'); print(flush=True); time.sleep(99)"
+    )
+    found = [(process.pid, process.title) for process in processes.of_run(traces.run)]
+    traces.remove()
+    assert found == [(titled.pid, "t")] and titled.wait(10) == -signal.SIGKILL

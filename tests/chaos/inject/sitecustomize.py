@@ -54,15 +54,13 @@ _armed: dict[str, list] = {}
 def strike(fault: str, kind: str, step: int, stage: str) -> None:
     import psutil
 
-    from dsdr_verl.trainer.processes import inherits
-
     what = {"fault": fault, "kind": kind, "stage": stage, "step": step}
     if any(what.items() <= row.items() for row in struck()):
         return  # this process stands in for one that was killed by it
     mark, found = os.environ["DSDR_TEST_RUN"], []
     for process in psutil.process_iter():
         try:
-            alive = inherits(process, "DSDR_TEST_RUN", mark) and process.status() != psutil.STATUS_ZOMBIE
+            alive = process.environ().get("DSDR_TEST_RUN") == mark and process.status() != psutil.STATUS_ZOMBIE
             if alive and re.search(KINDS[kind], " ".join(process.cmdline()) + " "):
                 found.append(process)
         except (psutil.Error, OSError):
