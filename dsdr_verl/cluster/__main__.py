@@ -209,7 +209,8 @@ def _missing(inventory: Inventory, addresses: list[str], seconds: float) -> str:
             f"{text}; missing: {', '.join(missing)}. Why is told in monitor.log and monitor.out of the head "
             f"({inventory.hosts[0]}), in /tmp/ray/session_latest/logs"
         )
-    return f"{text}: {', '.join(addresses) or 'none'}"
+    logs = f"; their logs are in {inventory.folder}" if inventory.backend == "local" else ""
+    return f"{text}: {', '.join(addresses) or 'none'}{logs}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,7 @@ def cluster(tmp_path_factory):
             stderr=subprocess.STDOUT, text=True, timeout=900,
         )  # fmt: skip
 
-    make.ports, make.folder = ports, folder
+    make.ports, make.folder, make.name = ports, folder, json.loads(inventory.read_text())["name"]
     yield make
     make("down")
 
@@ -108,3 +109,17 @@ def test_a_taken_port_is_named(cluster):
         taken.listen()
         up = cluster("up")
     assert up.returncode == 1 and f"ports.gcs is {cluster.ports['gcs']}" in up.stdout
+
+
+def test_a_node_that_ends_on_its_way_up_is_started_again(cluster):
+    def raylets() -> list[psutil.Process]:
+        found = [p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "raylet"]
+        return [p for p in found if f"ray-{cluster.name}/" in " ".join(p.info["cmdline"])]
+
+    with ThreadPoolExecutor() as pool:
+        up = pool.submit(cluster, "up", "--timeout", "120")
+        eventually(lambda: len(raylets()) == 2, seconds=60)
+        max(raylets(), key=lambda raylet: raylet.create_time()).kill()
+        up = up.result()
+    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout
+    assert cluster("down").returncode == 0 and not raylets()

@@ -23,6 +23,7 @@ ADDRESS = "127.0.0.1"
 COMMANDS = "commands.json"
 START_S = 60.0
 STOP_S = 20.0
+STARTS = 3  # of a node that ends on its way up: Ray picks ports a while before it opens them, and may find one taken
 
 
 def files(inventory: Inventory) -> dict[str, str]:
@@ -52,9 +53,16 @@ def up(inventory: Inventory) -> None:
         _start(inventory, running, 0, commands["head"], environment)
         _wait_for(inventory, running[0], inventory.ports.gcs)
         _wait_for(inventory, running[0], inventory.ports.dashboard)
-    for node in range(1, inventory.size):
-        if node not in running:
-            _start(inventory, running, node, commands["worker"], environment)
+    for _ in range(STARTS):
+        missing = set(range(1, inventory.size)) - set(running)
+        agents = {node: free_port() for node in missing}  # the head's is taken on this machine
+        for node, port in agents.items():  # of two values, Ray heeds the last
+            command = [*commands["worker"], f"--dashboard-agent-listen-port={port}"]
+            _start(inventory, running, node, command, environment)
+        _settle(running, agents)
+        running = _running(inventory)
+    if missing := sorted(set(range(1, inventory.size)) - set(running)):
+        raise ClusterError(f"node {missing[0]} ends on its way up; see {inventory.folder / f'node-{missing[0]}.log'}")
 
 
 def down(inventory: Inventory) -> None:
@@ -85,8 +93,6 @@ def _start(
     """Adds it to `running`, and to what `down` ends."""
     log = inventory.folder / f"node-{node}.log"
     program = str(Path(sys.executable).with_name(command[0]))
-    if node:  # the head's is taken on this machine; of two, Ray heeds the last
-        command = [*command, f"--dashboard-agent-listen-port={free_port()}"]
     with open(log, "wb") as output:
         started = subprocess.Popen(
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -105,6 +111,14 @@ def _wait_for(inventory: Inventory, head: psutil.Process, port: int) -> None:
         time.sleep(0.2)
 
 
+def _settle(running: dict[int, psutil.Process], agents: dict[int, int]) -> None:
+    """Returns when each node has ended, or its agent listens, which comes last; or after a while."""
+    deadline = time.monotonic() + START_S
+    for node, port in agents.items():
+        while _alive(running[node]) and not answers(port) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
 def _running(inventory: Inventory) -> dict[int, psutil.Process]:
     """Nodes that were started and still run, by number. A process id that went to somebody else is not ours."""
     path, found = inventory.folder / "processes.json", {}
@@ -118,7 +132,9 @@ def _running(inventory: Inventory) -> dict[int, psutil.Process]:
 
 
 def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _end(nodes: dict[int, psutil.Process]) -> None:
