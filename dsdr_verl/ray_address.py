@@ -1,9 +1,14 @@
-"""Where Ray is: on this machine alone unless a cluster is joined; and whether one answers, before Ray is asked."""
+"""Where Ray is: on this machine alone unless a cluster is joined; whether one answers, before Ray is asked; and what a
+Ray of ours keeps."""
 
 from __future__ import annotations
 
 import os
 import socket
+
+# A step has some 70 tasks, of which Ray's GCS keeps 100,000 with their events for its dashboard: hundreds of MiB that
+# come in the first hours. The dashboard lists 10,000.
+FEWER_TASKS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
 
 
 def silence(address: str, seconds: float = 5.0) -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from dsdr_verl.cluster.inventory import Inventory
+from dsdr_verl.ray_address import FEWER_TASKS
 
 # Of every `ray start`. A node that vanishes without a word is dead to Ray after some 30 s, where its own settings
 # take over a minute; and one that is ended does not wait half a minute for Ray Serve, which nobody uses here.
@@ -24,6 +25,7 @@ NODE_ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    **FEWER_TASKS,
 }
 
 
