@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import dsdr_verl.conf  # noqa: F401 - registers the resolvers that the config tree uses
 from dsdr_verl.alone import Taken, alone_in
-from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
+from dsdr_verl.ray_address import joins_cluster, prepare_ray
 from dsdr_verl.signals import terminated_is_interrupted
 
 
@@ -154,5 +154,5 @@ if __name__ == "__main__":
         print("Ray and vLLM start once a process: for several runs use python -m dsdr_verl.sweep", file=sys.stderr)
         sys.exit(2)
     if not joins_cluster():
-        stay_on_loopback()  # before Hydra imports verl, which imports Ray
+        prepare_ray()  # before Hydra imports verl, which imports Ray
     main()

@@ -25,14 +25,14 @@ def silence(address: str, seconds: float = 5.0) -> str | None:
     return None
 
 
-def stay_on_loopback() -> None:
+def prepare_ray() -> None:
     """To be called before `ray` is imported: a Ray that this process starts, and all that runs in it, listens at
-    127.0.0.1 only, and one that does can be found.
+    127.0.0.1 only, one that does can be found, and `FEWER_TASKS` are kept. Variables that are set stay as they are.
 
-    By itself Ray takes the address that other machines see, and listens on every interface. The variable is its own
-    switch for systems whose firewall asks about that; set it to 1 to have Ray's own way.
+    By itself Ray takes the address that other machines see, and listens on every interface. The first variable is its
+    own switch for systems whose firewall asks about that; set it to 1 to have Ray's own way.
     """
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | FEWER_TASKS | os.environ
 
 
 def joins_cluster() -> bool:

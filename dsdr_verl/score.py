@@ -19,7 +19,7 @@ from rich.table import Table
 
 from dsdr_verl.algorithm.options import DSDROptions
 from dsdr_verl.progress import progress_bar
-from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
+from dsdr_verl.ray_address import joins_cluster, prepare_ray
 from dsdr_verl.rollout_files import SUFFIXES, read_rollouts, suffix_of, write_rollouts
 from dsdr_verl.rollouts import ScoringJob, score_rollouts, summarise
 from dsdr_verl.scoring.options import ScoringOptions
@@ -150,7 +150,7 @@ def _scorer(options: ScoringOptions, on_ray: bool) -> Iterator[ScoringOptions | 
         yield options
         return
     if not joins_cluster():
-        stay_on_loopback()
+        prepare_ray()
     import ray
 
     from dsdr_verl.scoring.service import ScoringClient

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from multiprocessing.connection import Connection
 
 from dsdr_verl.loaded import require_loaded
-from dsdr_verl.ray_address import stay_on_loopback
+from dsdr_verl.ray_address import prepare_ray
 
 # What vLLM's worker processes import by `worker_extension_cls`; verl comes with it.
 EXTENSION = {"cpu": "dsdr_verl.platform.vllm_worker", "gpu": "verl.workers.rollout.vllm_rollout.utils"}
@@ -56,7 +56,7 @@ def main() -> None:
 
 def in_ray(folder: str) -> Iterator[tuple[str, dict[str, str]]]:
     """(kind, answer) of a task and an actor of a Ray that is started in `folder` and stopped again."""
-    stay_on_loopback()
+    prepare_ray()
     import ray
 
     ray.init(

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 import dsdr_verl.conf  # the resolvers of the config tree
 import dsdr_verl.evaluate.settings  # noqa: F401 - the scoring options become a part of the config tree
 from dsdr_verl.alone import alone_in
-from dsdr_verl.ray_address import joins_cluster, stay_on_loopback
+from dsdr_verl.ray_address import joins_cluster, prepare_ray
 from dsdr_verl.signals import terminated_is_interrupted
 
 if TYPE_CHECKING:
@@ -97,5 +97,5 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
 
 if __name__ == "__main__":
     if not joins_cluster():
-        stay_on_loopback()  # before Ray is imported
+        prepare_ray()  # before Ray is imported
     main()

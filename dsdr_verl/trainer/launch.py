@@ -12,7 +12,7 @@ import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dsdr_verl.platform.sockets import RUN
-from dsdr_verl.ray_address import FEWER_TASKS, joins_cluster, silence
+from dsdr_verl.ray_address import joins_cluster, silence
 from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.events import beside_this_process, drain, open_events
 from dsdr_verl.trainer.traces import Traces
@@ -64,7 +64,6 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
             kwargs.pop(key, None)
     else:
         variables["VLLM_RPC_BASE_PATH"] = str(traces.folder)  # vLLM's sockets, which a killed one leaves
-        os.environ |= FEWER_TASKS | os.environ
         kwargs["address"] = "local"  # else Ray joins whatever was last started on this machine
     try:
         with traces.of_ray(kwargs.get("_temp_dir")):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsdr_verl.data.cache import cache_root
-from dsdr_verl.ray_address import silence, stay_on_loopback
+from dsdr_verl.ray_address import prepare_ray, silence
 from dsdr_verl.signals import terminated_is_interrupted
 from dsdr_verl.watching import servers
 from dsdr_verl.watching.board import UID
@@ -32,7 +32,7 @@ def find_ray(address: str | None) -> RunningRay:
     Raises:
         CannotWatch: there is none, it has no dashboard, or its head is another machine.
     """
-    stay_on_loopback()
+    prepare_ray()
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.cell import STEPS, Cell, Outcome, outcomes
+from tests.chaos.cell import START, STEPS, Cell, Outcome, outcomes
 from tests.chaos.inject.sitecustomize import FAULTS, KINDS, STAGES
 
 # Their runs go on, so that one run has a fault at each stage.
@@ -29,9 +29,9 @@ def matrix(faults: list[str], kinds: list[str], stages: list[str]) -> list[Cell]
 
 
 def once(cells: list[Cell]) -> list[Cell]:
-    """Of each fault of each process one stage, another for each."""
+    """Of each fault of each process one stage of a step, another for each."""
     stages: dict[tuple, list[Cell]] = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.stage != START):
         stages.setdefault((cell.fault, cell.kind), []).append(cell)
     return [choice[number % len(choice)] for number, choice in enumerate(stages.values())]
 

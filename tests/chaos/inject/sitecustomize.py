@@ -26,6 +26,7 @@ STAGES = {
     "checkpoint": (TRAINER, "DSDRTrainer", "_write_checkpoint"),
     "seal": ("dsdr_verl.trainer.checkpoints", None, "seal"),
     "removal": ("dsdr_verl.trainer.checkpoints", None, "remove"),
+    "start": (TRAINER, "DSDRTrainer", "on_init_end"),  # of step 0: the ranks have their weights, nothing is trained yet
 }
 KINDS = {
     "all": ".",
