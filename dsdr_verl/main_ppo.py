@@ -18,6 +18,8 @@ from dsdr_verl.alone import Taken, alone_in
 from dsdr_verl.ray_address import joins_cluster, prepare_ray
 from dsdr_verl.signals import terminated_is_interrupted
 
+CONFIG = "config.yaml"  # of a run folder
+
 
 @hydra.main(config_path="pkg://dsdr_verl.conf", config_name="dsdr_trainer", version_base=None)
 def main(config: DictConfig) -> None:
@@ -50,12 +52,11 @@ def train(config: DictConfig, run_dir: Path) -> None:
 
     from dsdr_verl.cluster.muster import MusterFailed
     from dsdr_verl.console import RunConsole, divert_output, last_errors
-    from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose
     from dsdr_verl.trainer.launch import run, start_ray
+    from dsdr_verl.trainer.resuming import NoCheckpoint, changes, choose
     from dsdr_verl.trainer.traces import Traces
     from dsdr_verl.trainer.watchdog import RunFailed
 
-    OmegaConf.save(config, run_dir / "config.yaml")
     log_path = run_dir / "train.log"
     print(f"run folder {run_dir}\nfull log   {log_path}")
     console = RunConsole(divert_output(log_path), run_dir)
@@ -78,7 +79,11 @@ def train(config: DictConfig, run_dir: Path) -> None:
     try:
         with console:
             model = config.actor_rollout_ref.model.path
-            choose(config, console.say)
+            asked = config.copy()
+            if resumed := choose(config, console.say):
+                for change in changes(resumed.parents[1] / CONFIG, asked):
+                    console.say(f"changed    {change}")
+            OmegaConf.save(asked, run_dir / CONFIG)
             prepare(config, console)
             console.say(f"ray        {start_ray(config, traces)}")
             terminated_is_interrupted()

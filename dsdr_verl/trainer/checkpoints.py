@@ -2,7 +2,7 @@
 
 verl writes `global_step_<n>/` file by file. When all of it is on disk, `seal` lists the files with their hashes in
 `complete.json`, together with the rows of metrics since the checkpoint before, and only then is an older checkpoint
-removed. A folder without that list was never finished, and one that differs from it is corrupt: `choose` passes over
+removed. A folder without that list was never finished, and one that differs from it is corrupt: `resuming` passes over
 both. What is later than the step where a run goes on is of another branch: `set_aside` takes it out of the way.
 """
 
@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
 import xxhash
-from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import BaseModel
 
 from dsdr_verl.evaluation.curves import PASS_AT
@@ -26,10 +25,6 @@ from dsdr_verl.evaluation.curves import PASS_AT
 SEAL = "complete.json"
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's
 _BLOCK = 2**22  # bytes
-
-
-class NoCheckpoint(ValueError):
-    """There are checkpoints, and none of them can be used."""
 
 
 @dataclass(frozen=True)
@@ -149,63 +144,6 @@ def flaw(folder: Path) -> Flaw | None:
         if _hash(path) != wanted.xxh3:
             return Flaw(f"{name} is not what was written", unfinished=False)
     return None
-
-
-def choose(config: DictConfig, say: Callable[[str], None]) -> None:
-    """With `trainer.resume_mode=auto`, have verl resume from the newest checkpoint that is whole, and name the others.
-
-    Raises:
-        NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is; or what is to be resumed
-            may run code as it is loaded.
-    """
-    trainer = config.trainer
-    if trainer.resume_mode == "disable":
-        return
-    if trainer.resume_mode == "resume_path":
-        chosen = Path(trainer.resume_from_path)
-        if wrong := flaw(chosen):
-            raise NoCheckpoint(f"trainer.resume_from_path is {trainer.resume_from_path!r}, and {wrong.what}")
-    else:
-        chosen = _newest_whole(Path(trainer.default_local_dir), say)
-    if chosen and not OmegaConf.select(config, "checkpoints.trusted"):
-        _look_at_pickles(chosen)
-    if trainer.resume_mode == "auto":
-        with open_dict(config):
-            trainer.resume_mode = "resume_path" if chosen else "disable"
-            trainer.resume_from_path = str(chosen) if chosen else None
-
-
-def _newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
-    flaws = {}
-    chosen = None
-    for folder in reversed(steps_in(root)):
-        if (wrong := flaw(folder)) is None:
-            chosen = folder
-            break
-        flaws[folder] = wrong
-    damaged = [f"{folder}: {wrong.what}" for folder, wrong in flaws.items()]
-    if chosen is None and not all(wrong.unfinished for wrong in flaws.values()):
-        raise NoCheckpoint(
-            "\n  ".join(["no checkpoint of this run is whole:", *damaged])
-            + "\ntrainer.resume_mode=disable starts anew in the same folder; another run_dir leaves this one as it is"
-        )
-    for line in damaged:
-        say(f"passed over {line}")
-    return chosen
-
-
-def _look_at_pickles(folder: Path) -> None:
-    """An older one is not taken instead: whoever could put this file there could do so with others."""
-    from dsdr_verl import pickles  # brings torch
-
-    try:
-        pickles.look(folder)
-    except pickles.Unfit as unfit:
-        raise NoCheckpoint(
-            f"{folder} may run code as it is loaded: {unfit}\n"
-            "find out who wrote it; without the folder, the run resumes from the one before. If it is a type of your "
-            "own, in the state of a data set or optimiser, checkpoints.trusted=true loads it unseen"
-        ) from unfit
 
 
 def outdated(root: Path, keep_last: int | None, keep_best: bool) -> list[Path]:

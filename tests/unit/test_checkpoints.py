@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from dsdr_verl.trainer import checkpoints
-from dsdr_verl.trainer.checkpoints import NoCheckpoint, choose, flaw, outdated, rows_of, seal, set_aside, steps_in
+from dsdr_verl.trainer.checkpoints import flaw, outdated, rows_of, seal, set_aside, steps_in
+from dsdr_verl.trainer.resuming import NoCheckpoint, changes, choose
 
 _saved = io.BytesIO()
 torch.save({"weight": torch.rand(1000)}, _saved)
@@ -34,7 +35,10 @@ def scored(pass_at_1: float) -> dict:
 @pytest.fixture
 def choice(tmp_path):
     def make(trusted: bool = False, **trainer):
-        trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None} | trainer
+        trainer = {
+            "default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None, "nnodes": 1,
+            "n_gpus_per_node": 1, **trainer,
+        }  # fmt: skip
         config = OmegaConf.create({"trainer": trainer, "checkpoints": {"trusted": trusted}})
         OmegaConf.set_struct(config, True)
         said = []
@@ -225,6 +229,42 @@ def test_a_checkpoint_with_a_link_that_leads_out_ends_it(tmp_path, choice):
     (folder / "critic").symlink_to("/etc")
     with pytest.raises(NoCheckpoint, match=r"critic is a link to '/etc', out of the folder"):
         choice()
+
+
+@pytest.mark.parametrize("mode", ["auto", "resume_path"])
+def test_another_number_of_ranks_is_named_before_anything_starts(tmp_path, choice, mode):
+    written(tmp_path, 2, step={})
+    folder = written(tmp_path, 4, step={})
+    options = {"resume_mode": mode, "resume_from_path": str(folder)}
+    with pytest.raises(
+        NoCheckpoint, match=r"global_step_4 is of 1 rank\(s\), and trainer.nnodes × .* is 8: (.|\n)*merge"
+    ):
+        choice(nnodes=2, n_gpus_per_node=4, **options)
+    (folder / "actor" / "model_world_size_1_rank_0.pt").rename(folder / "actor" / "weights.pt")  # not FSDP's
+    seal(folder, [])
+    assert choice(nnodes=2, n_gpus_per_node=4, **options)[0].resume_from_path == str(folder)
+
+
+def test_changed_settings_are_told(tmp_path):
+    before = tmp_path / "config.yaml"
+    old = {"data": {"seed": 1, "files": ["a", "b"], "gone": "${oc.env:SECRET}"}, "trainer": {"resume_mode": "auto"}}
+    before.write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
+    now = OmegaConf.create(
+        {"data": {"seed": 2, "files": ["a", "b"]}, "trainer": {"resume_mode": "x"}, "new": {"a": None}}
+    )
+    assert changes(before, now) == [
+        "data.seed: 1 → 2", "data.gone: ${oc.env:SECRET} → unset", "new.a: unset → None"
+    ]  # fmt: skip
+    same = OmegaConf.create(old | {"trainer": {"resume_mode": "disable"}})
+    assert changes(before, same) == []
+
+
+@pytest.mark.parametrize("text", [None, "a: [", "- 1", "a: !!python/object/apply:os.getcwd []", "", "1"])
+def test_settings_that_cannot_be_read_are_not_told(tmp_path, text):
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    found = changes(tmp_path / "config.yaml", OmegaConf.create({"a": 1}))
+    assert found == (["a: unset → 1"] if text == "" else [])
 
 
 def names(root) -> list[str]:
