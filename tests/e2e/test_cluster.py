@@ -48,6 +48,10 @@ def cluster(tmp_path_factory):
     make("down")
 
 
+def logs_in(folder: Path) -> str:
+    return "\n".join(f"{path.name}: {path.read_text()[-3000:]}" for path in folder.rglob("node-*.log"))
+
+
 def workers_of(before: set[int]) -> list[str]:
     """Titles of trainers, engines and actors that a run has started since."""
     titles = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
@@ -57,7 +61,7 @@ def workers_of(before: set[int]) -> list[str]:
 def test_up_status_submit_stop_logs_down(cluster):
     before = {process.pid for process in psutil.process_iter()}
     up = cluster("up", "--timeout", "120")
-    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout
+    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout + logs_in(cluster.folder)
     assert cluster("up").returncode == 0, "repeating it does no harm"
     assert cluster("status").stdout.count("ALIVE") == 2
 
@@ -121,5 +125,5 @@ def test_a_node_that_ends_on_its_way_up_is_started_again(cluster):
         eventually(lambda: len(raylets()) == 2, seconds=60)
         max(raylets(), key=lambda raylet: raylet.create_time()).kill()
         up = up.result()
-    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout
+    assert up.returncode == 0 and "all 2 nodes are up" in up.stdout, up.stdout + logs_in(cluster.folder)
     assert cluster("down").returncode == 0 and not raylets()
