@@ -13,11 +13,17 @@ EXACT = (
     "+algorithm=dsdr", "+rollouts=seeded", "trainer.logger=[wandb]", "trainer.save_freq=2", "trainer.test_freq=2",
     f"trainer.total_training_steps={STEPS}", "actor_rollout_ref.actor.optim.lr_warmup_steps=4",
 )  # fmt: skip
-# (stage, step) of each kill, in turn. The first of each is before any checkpoint is whole; 2 is removed at step 4.
+# (process, stage, step) of each kill, in turn. The first of each is before any checkpoint is whole; 2 goes at step 4.
 KILLS = {
-    "between steps": (("seal", 2), ("validation", 4), ("removal", 2), ("weight_sync", 5)),
-    "in a step": (("generation", 2), ("scoring", 3), ("log_prob", 3), ("advantage", 4), ("update", 5)),
-}
+    "between steps": [("all", *at) for at in (("seal", 2), ("validation", 4), ("removal", 2), ("weight_sync", 5))],
+    "in a step": [
+        ("all", *at) for at in (("generation", 2), ("scoring", 3), ("log_prob", 3), ("advantage", 4), ("update", 5))
+    ],
+    "one process": [
+        ("trainer_rank", "update", 2), ("vllm_worker", "weight_sync", 3), ("driver", "validation", 4),
+        ("raylet", "generation", 5),
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +39,15 @@ def nothing_is_left():
     assert abandoned() <= before
 
 
-def kill(folder, stage: str, step: int) -> None:
+def kill(folder, kind: str, stage: str, step: int) -> None:
     struck = folder / f"struck-{stage}.jsonl"
-    env = {"DSDR_TEST_FAULTS": f"kill/all/{stage}/{step}", "DSDR_TEST_STRUCK": str(struck), "PYTHONPATH": INJECT}
+    env = {"DSDR_TEST_FAULTS": f"kill/{kind}/{stage}/{step}", "DSDR_TEST_STRUCK": str(struck), "PYTHONPATH": INJECT}
     no_dashboard = "+ray_kwargs.ray_init.include_dashboard=false"
     ended = Started(folder, *TINY, f"run_dir={folder}", no_dashboard, *EXACT, env=env).wait()
-    assert ended.returncode == -9, f"it was not killed at {stage} of step {step}\n{ended.output}\n{log_tail(folder)}"
+    expected = -9 if kind in ("all", "driver") else 1
+    assert ended.returncode == expected and struck.exists(), (
+        f"{kind} was not killed at {stage} of step {step}\n{ended.output}\n{log_tail(folder)}"
+    )
 
 
 def numbers(finished) -> dict[tuple[int, str], dict[str, float]]:
@@ -56,8 +65,8 @@ def numbers(finished) -> dict[tuple[int, str], dict[str, float]]:
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
 def test_killed_at_every_stage(uninterrupted, tmp_path, kills):
-    for stage, step in kills:
-        kill(tmp_path, stage, step)
+    for kind, stage, step in kills:
+        kill(tmp_path, kind, stage, step)
     finished = run(tmp_path, *EXACT)
     whole, resumed = numbers(uninterrupted), numbers(finished)
     assert list(whole) == list(resumed) and len(whole) == STEPS + STEPS // 2 + 1
