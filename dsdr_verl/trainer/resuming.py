@@ -10,9 +10,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from dsdr_verl.checks.wording import show
 from dsdr_verl.trainer.checkpoints import flaw, steps_in
 
 _SHARD = re.compile(r"model_world_size_(\d+)_rank_\d+\.pt")  # of FSDP
+_LONGEST = 80  # characters of a setting
 _MODES = ("trainer.resume_mode", "trainer.resume_from_path")
 
 
@@ -68,7 +70,7 @@ def _leaves(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", str(value)
+            yield f"{prefix}{name}", show(value)[:_LONGEST]
 
 
 def _newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
