@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import socket
 
-# A step has some 70 tasks, of which Ray's GCS keeps 100,000 with their events for its dashboard: hundreds of MiB that
-# come in the first hours. The dashboard lists 10,000.
+# A step of the tiny profile has a hundred tasks, of which Ray's GCS keeps 100,000 with their events for its dashboard:
+# hundreds of MiB that come in the first thousand steps. The dashboard lists 10,000.
 FEWER_TASKS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
 
 
