@@ -21,6 +21,7 @@ from dsdr_verl.cluster.tunnel import answers, free_port
 
 ADDRESS = "127.0.0.1"
 COMMANDS = "commands.json"
+JOINED = "Ray runtime started"  # in a node's log
 START_S = 60.0
 STOP_S = 20.0
 STARTS = 3  # of a node that ends on its way up: Ray picks ports a while before it opens them, and may find one taken
@@ -59,10 +60,10 @@ def up(inventory: Inventory) -> None:
         for node, port in agents.items():  # of two values, Ray heeds the last
             command = [*commands["worker"], f"--dashboard-agent-listen-port={port}"]
             _start(inventory, running, node, command, environment)
-        _settle(running, agents)
+        _settle(inventory, running, agents)
         running = _running(inventory)
     if missing := sorted(set(range(1, inventory.size)) - set(running)):
-        raise ClusterError(f"node {missing[0]} ends on its way up; see {inventory.folder / f'node-{missing[0]}.log'}")
+        raise ClusterError(f"node {missing[0]} ends on its way up; see {_log(inventory, missing[0])}")
 
 
 def down(inventory: Inventory) -> None:
@@ -87,13 +88,16 @@ def _temp_dir(inventory: Inventory) -> Path:
     return Path(tempfile.gettempdir()) / f"ray-{inventory.name}"
 
 
+def _log(inventory: Inventory, node: int) -> Path:
+    return inventory.folder / f"node-{node}.log"
+
+
 def _start(
     inventory: Inventory, running: dict[int, psutil.Process], node: int, command: list[str], environment: dict[str, str]
 ) -> None:
     """Adds it to `running`, and to what `down` ends."""
-    log = inventory.folder / f"node-{node}.log"
     program = str(Path(sys.executable).with_name(command[0]))
-    with open(log, "wb") as output:
+    with open(_log(inventory, node), "wb") as output:
         started = subprocess.Popen(
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True, env=environment,
@@ -107,15 +111,17 @@ def _wait_for(inventory: Inventory, head: psutil.Process, port: int) -> None:
     deadline = time.monotonic() + START_S
     while not answers(port):
         if not _alive(head) or time.monotonic() > deadline:
-            raise ClusterError(f"the head has not opened port {port}; see {inventory.folder / 'node-0.log'}")
+            raise ClusterError(f"the head has not opened port {port}; see {_log(inventory, 0)}")
         time.sleep(0.2)
 
 
-def _settle(running: dict[int, psutil.Process], agents: dict[int, int]) -> None:
-    """Returns when each node has ended, or its agent listens, which comes last; or after a while."""
+def _settle(inventory: Inventory, running: dict[int, psutil.Process], agents: dict[int, int]) -> None:
+    """Returns when each node has ended, or has joined and its agent listens; or after a while."""
     deadline = time.monotonic() + START_S
     for node, port in agents.items():
-        while _alive(running[node]) and not answers(port) and time.monotonic() < deadline:
+        while _alive(running[node]) and time.monotonic() < deadline:
+            if JOINED in _log(inventory, node).read_text() and answers(port):
+                break
             time.sleep(0.2)
 
 
