@@ -81,7 +81,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
             model = config.actor_rollout_ref.model.path
             asked = config.copy()
             if resumed := choose(config, console.say):
-                for change in changes(resumed.parents[1] / CONFIG, asked):
+                for change in changes(resumed.parent.parent / CONFIG, asked):
                     console.say(f"changed    {change}")
             OmegaConf.save(asked, run_dir / CONFIG)
             prepare(config, console)

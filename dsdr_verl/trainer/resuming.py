@@ -26,7 +26,7 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> Path | None:
     """With `trainer.resume_mode=auto`, have verl resume from the newest checkpoint that is whole, and name the others.
 
     Returns:
-        The checkpoint; None of a run that starts anew.
+        The absolute path of the checkpoint; None of a run that starts anew.
 
     Raises:
         NoCheckpoint: all are damaged; or the one that `trainer.resume_from_path` names is; or what is to be resumed
@@ -49,7 +49,7 @@ def choose(config: DictConfig, say: Callable[[str], None]) -> Path | None:
         with open_dict(config):
             trainer.resume_mode = "resume_path" if chosen else "disable"
             trainer.resume_from_path = str(chosen) if chosen else None
-    return chosen
+    return chosen and chosen.absolute()
 
 
 def changes(before: Path, config: DictConfig) -> list[str]:
@@ -62,7 +62,7 @@ def changes(before: Path, config: DictConfig) -> list[str]:
     except (OSError, ValueError, AttributeError, yaml.YAMLError, OmegaConfBaseException):
         return []
     keys = [key for key in {**old, **new} if key not in _MODES and old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key, 'unset')} → {new.get(key, 'unset')}" for key in keys]
+    return [f"{key}: {old.get(key, 'unset')[:_LONGEST]} → {new.get(key, 'unset')[:_LONGEST]}" for key in keys]
 
 
 def _leaves(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -70,7 +70,7 @@ def _leaves(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", show(value)[:_LONGEST]
+            yield f"{prefix}{name}", show(value)
 
 
 def _newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:

@@ -252,8 +252,20 @@ def test_changed_settings_are_told(tmp_path):
     now = {"data": {"seed": 2, "files": ["a", "b"]}, "trainer": {"resume_mode": "disable"}, "new": {"a": None}}
     told = ["data.seed: 1 → 2", "data.gone: '${oc.env:SECRET}' → unset", "new.a: unset → null"]
     assert changes(before, OmegaConf.create(now)) == told
+    long = {"data": old["data"] | {"files": ["a" * 100, "b"]}}
+    before.write_text(OmegaConf.to_yaml(OmegaConf.create(old | {"data": old["data"] | {"files": ["a" * 100, "c"]}})))
+    (line,) = changes(before, OmegaConf.create(old | long))
+    assert line.startswith("data.files: ['aaa") and len(line) < 200, "told, though they begin alike"
+    before.write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
     same = OmegaConf.create(old | {"trainer": {"resume_mode": "disable"}})
     assert changes(before, same) == []
+
+
+def test_a_checkpoint_may_be_named_by_one_word(tmp_path, monkeypatch):
+    folder = written(tmp_path, 4, step={})
+    monkeypatch.chdir(tmp_path)
+    trainer = {"resume_mode": "resume_path", "resume_from_path": "global_step_4", "nnodes": 1, "n_gpus_per_node": 1}
+    assert choose(OmegaConf.create({"trainer": trainer}), print) == folder
 
 
 @pytest.mark.parametrize("text", [None, "a: [", "- 1", "a: !!python/object/apply:os.getcwd []", "", "1"])
