@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import socket
 
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": a Ray of this machine alone
+
 # A step of the tiny profile has a hundred tasks, of which Ray's GCS keeps 100,000 with their events for its dashboard:
 # hundreds of MiB that come in the first thousand steps. The dashboard lists 10,000.
 FEWER_TASKS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
@@ -32,7 +34,7 @@ def prepare_ray() -> None:
     By itself Ray takes the address that other machines see, and listens on every interface. The first variable is its
     own switch for systems whose firewall asks about that; set it to 1 to have Ray's own way.
     """
-    os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | FEWER_TASKS | os.environ
+    os.environ |= {ALONE: "0"} | FEWER_TASKS | os.environ
 
 
 def joins_cluster() -> bool:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from dsdr_verl.cluster.tunnel import answers, free_port
+from dsdr_verl.ray_address import ALONE
 from tests.e2e.processes import eventually, runs
 from tests.e2e.runs import TINY
 
@@ -33,7 +34,7 @@ def cluster(tmp_path_factory):
              "cpus_per_node": 16, "workdir": str(REPOSITORY), "ports": ports, "env": ["DSDR_TEST_SECRET"]}
         )
     )  # fmt: skip
-    environment = os.environ | {"DSDR_CACHE": str(folder / "cache"), "DSDR_TEST_SECRET": "hush-hush"}
+    environment = os.environ | {"DSDR_CACHE": str(folder / "cache"), "DSDR_TEST_SECRET": "hush-hush", ALONE: "0"}
     environment.pop("RAY_ADDRESS", None)
 
     def make(target: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -18,6 +18,7 @@ from dsdr_verl.cluster.backends import NODE_ENVIRONMENT, ClusterError, ray_start
 from dsdr_verl.cluster.inventory import Inventory
 from dsdr_verl.cluster.token import make_token, use_token
 from dsdr_verl.cluster.tunnel import answers, free_port
+from dsdr_verl.ray_address import ALONE
 
 ADDRESS = "127.0.0.1"
 COMMANDS = "commands.json"
@@ -45,6 +46,7 @@ def up(inventory: Inventory) -> None:
     make_token(inventory)
     use_token(inventory)
     commands, environment = _commands(inventory), os.environ | NODE_ENVIRONMENT
+    environment.pop(ALONE, None)  # set for runs on this machine, and Ray lets no node join then
     if 0 not in running:
         for key, port in inventory.ports:
             if answers(port):
