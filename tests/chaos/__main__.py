@@ -28,12 +28,13 @@ def matrix(faults: list[str], kinds: list[str], stages: list[str]) -> list[Cell]
     return [cell for cell in cells if (cell.fault, cell.kind) not in NEVER]
 
 
-def once(cells: list[Cell]) -> list[Cell]:
-    """Of each fault of each process one stage of a step, another for each."""
+def once(cells: list[Cell], done: list[Cell]) -> list[Cell]:
+    """Of each fault of each process one stage of a step, another for each; none of those that are `done` at any."""
     stages: dict[tuple, list[Cell]] = {}
     for cell in (cell for cell in cells if cell.stage != START):
         stages.setdefault((cell.fault, cell.kind), []).append(cell)
-    return [choice[number % len(choice)] for number, choice in enumerate(stages.values())]
+    choices = {pair: choice[number % len(choice)] for number, (pair, choice) in enumerate(stages.items())}
+    return [cell for pair, cell in choices.items() if pair not in {(cell.fault, cell.kind) for cell in done}]
 
 
 def runs_of(cells: list[Cell]) -> list[list[Cell]]:
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for row in found if not row["wrong"]]
     done = [Cell(**row["cell"]) for row in rows]
     cells = matrix(args.faults, args.kinds, args.stages)
-    todo = runs_of([cell for cell in (once(cells) if args.once else cells) if cell not in done])
+    todo = runs_of(once(cells, done) if args.once else [cell for cell in cells if cell not in done])
     if args.sample:
         todo = random.Random(args.seed).sample(todo, min(args.sample, len(todo)))
     console.print(f"{len(todo)} runs, one to four minutes each; {len(done)} outcomes are there")
