@@ -79,6 +79,9 @@ class Started:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+        except KeyboardInterrupt:
+            os.killpg(self.process.pid, signal.SIGINT)
+            raise
         ended_at = time.monotonic()
         deadline = time.monotonic() + to_leave
         while (left := self.processes()) and time.monotonic() < deadline:
