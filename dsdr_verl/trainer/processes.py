@@ -14,6 +14,8 @@ import psutil
 
 from dsdr_verl.platform.sockets import RUN
 
+SPARE = 16 * 2**20  # bytes of address space, too few for what a trainer asks for
+
 
 class Kind(Enum):
     """What it means that a process stops, as by SIGSTOP, or goes."""
@@ -41,6 +43,7 @@ class Process:
     title: str
     kind: Kind
     stopped: bool
+    full: bool = False  # has all the address space that it may have, or nearly so
 
     def __str__(self) -> str:
         return f"{self.title} (pid {self.pid})"
@@ -55,7 +58,9 @@ def of_run(run: str) -> Iterator[Process]:
                 continue
             line = " ".join(process.cmdline()).strip() + " "
             stopped = state == psutil.STATUS_STOPPED  # a debugger's stop is another state
-            yield Process(process.pid, process.create_time(), title_of(line), kind_of(line), stopped)
+            limit, size = process.rlimit(psutil.RLIMIT_AS)[0], process.memory_info().vms
+            full = limit != psutil.RLIM_INFINITY and size + SPARE > limit
+            yield Process(process.pid, process.create_time(), title_of(line), kind_of(line), stopped, full)
 
 
 def kind_of(line: str) -> Kind:
@@ -99,6 +104,7 @@ class Findings:
     """Of one look at the processes of a machine."""
 
     faults: list[str] = field(default_factory=list)  # each of them ends the run
+    full: list[str] = field(default_factory=list)  # processes; they end it if nothing comes any more
     replaced: list[str] = field(default_factory=list)
 
 
@@ -112,11 +118,13 @@ class Watch:
     STOPPED_S = 20.0  # a stop that is shorter is a slow process
     REPLACED_S = 10.0
     GONE_S = 12.0  # in which the trainer can say more of it
+    FULL_S = 20.0  # in which it can raise a MemoryError, and an actor that raises one can end
 
     def __init__(self, run: str):
         self._run = run
         self._vital: dict[tuple[int, float], Process] = {}
         self._since: dict[tuple[int, float], float] = {}  # of a stop, or of going
+        self._full_since: dict[tuple[int, float], float] = {}
 
     def gone(self) -> list[Process]:
         """Vital ones that are missing at this moment."""
@@ -142,6 +150,9 @@ class Watch:
                 )
             elif process.kind != Kind.REPLACED and seconds >= self.STOPPED_S:
                 found.faults.append(f"{process} has been stopped (SIGSTOP) for {seconds:.0f} s")
+        full = [key for key, process in present.items() if process.full and process.kind in (Kind.VITAL, Kind.ACTOR)]
+        self._full_since = {key: self._full_since.get(key, now) for key in full}
+        found.full += [str(present[key]) for key, since in self._full_since.items() if now - since >= self.FULL_S]
         vital = {key: process for key, process in present.items() if process.kind == Kind.VITAL}
         self._vital = self._vital | vital  # not in place: `gone` is called from another thread
         return found

@@ -63,6 +63,7 @@ class Sentries:
                 with contextlib.suppress(ray.exceptions.RayError):  # of a node that is lost, others tell
                     there = ray.get(ref)
                     found.faults += [f"{fault} on node {address}" for fault in there.faults]
+                    found.full += [f"{process} on node {address}" for process in there.full]
                     found.replaced += [f"{line} (node {address})" for line in there.replaced]
         return found
 

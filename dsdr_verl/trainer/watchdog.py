@@ -39,6 +39,7 @@ class Watchdog:
     RAY_S = 5.0  # between two looks by way of Ray
     GRACE_S = 20.0
     NODE_S = 40.0  # what Ray takes to call a node dead, with the health checks of dsdr_verl.cluster
+    QUIET_S = 30.0  # of a stage, when a process has no memory left to end it
     HANG_S = 15.0  # in which the main thread has to take up what the other has found
 
     def __init__(
@@ -105,8 +106,8 @@ class Watchdog:
         found = self._sentries.look()
         for line in found.replaced:
             self._say(line)
-        if found.faults:
-            raise RunFailed(f"{'; '.join(found.faults)}, {self.where}")
+        if faults := found.faults + self._stuck(found.full):
+            raise RunFailed(f"{'; '.join(faults)}, {self.where}")
 
     def lost_node(self, wait: bool = False) -> str | None:
         """What to say of a node that was there at the start and has gone; None if all are there.
@@ -134,13 +135,23 @@ class Watchdog:
             found = self._watch.look()
             for line in found.replaced:
                 self._say(line)
-            faults = [f"{fault}, {self.where}" for fault in found.faults] or self._endless()
+            faults = [f"{fault}, {self.where}" for fault in found.faults + self._stuck(found.full)] or self._endless()
             if faults:
                 self._fault = "; ".join(faults)
                 self._taken.wait(self.HANG_S)
                 if not (self._taken.is_set() or self._over.is_set()):
                     self._give_up(self._fault)
                 return
+
+    def _stuck(self, full: list[str]) -> list[str]:
+        """Ray loses an answer that its receiver has no memory to take up, and whoever awaits it waits for ever."""
+        seconds = time.monotonic() - self._entered
+        if not full or seconds < self.QUIET_S:
+            return []
+        return [
+            f"{' and '.join(full)} is at the limit of its address space (`ulimit -v`), and nothing has come "
+            f"for {seconds:.0f} s"
+        ]
 
     def _endless(self) -> list[str]:
         minutes = (time.monotonic() - self._entered) / 60

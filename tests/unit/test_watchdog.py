@@ -75,6 +75,21 @@ def test_an_id_that_is_used_again_is_another_process(machine):
     assert machine.after(Watch.GONE_S).faults == ["VLLM::Worker (pid 7) has gone"]
 
 
+def test_a_process_without_memory_is_told_after_a_while(machine):
+    machine.processes = [
+        Process(pid, 1.0, title, kind, False, full=True)
+        for pid, (title, kind) in enumerate(
+            (("raylet", Kind.VITAL), ("ray::TaskRunnerV1", Kind.ACTOR), ("verifier", Kind.REPLACED), ("x", Kind.ASIDE))
+        )
+    ]
+    assert not machine.after(0).full and not machine.after(Watch.FULL_S - 1).full
+    assert machine.after(1).full == ["raylet (pid 0)", "ray::TaskRunnerV1 (pid 1)"] and not machine.after(1).faults
+    freed, machine.processes = machine.processes, []
+    machine.after(1)
+    machine.processes = freed
+    assert not machine.after(1).full, "it had some for a while"
+
+
 class Nodes:
     """Of a cluster whose second node goes once it has been looked at `alive_for` times."""
 
@@ -156,6 +171,23 @@ def test_a_driver_that_hangs_is_given_up(make):
         assert given_up.wait(5)
 
 
+@pytest.mark.parametrize("of", ["this machine", "another node"])
+def test_a_process_without_memory_ends_a_run_that_stands_still(monkeypatch, make, of):
+    found = Findings(full=["ray::TaskRunnerV1 (pid 5)"])
+    watch = make(looks=[found] * 500 if of == "this machine" else None)
+    if of == "another node":
+        watch._sentries.found = found
+    monkeypatch.setattr(Watchdog, "QUIET_S", 0.3)
+    with watch:
+        for step in range(10):
+            watch.entered("generation", step)
+            watch.check()
+            time.sleep(0.05)
+        said = fails(watch)
+    assert said.startswith("ray::TaskRunnerV1 (pid 5) is at the limit of its address space (`ulimit -v`)")
+    assert said.endswith("in generation of step 9")
+
+
 def test_a_stage_without_end(make):
     watch = make(minutes=0.002)
     watch.entered("validation", 4)
@@ -201,3 +233,18 @@ def test_a_real_process_is_stopped_and_found(monkeypatch):
         assert not processes.end_all("r") and process.wait(5) == -signal.SIGKILL
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize(("limit", "full"), [("50000000", False), ("unlimited", False), ("$(size)", True)])
+def test_a_real_process_at_its_limit(limit, full):
+    size = "size() { grep VmSize /proc/$$/status | tr -dc 0-9; }"
+    process = subprocess.Popen(
+        ["bash", "-c", f"{size}; ulimit -v {limit}; echo; read"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"DSDR_RUN": "r"},
+    )  # fmt: skip
+    try:
+        process.stdout.readline()
+        assert [p.full for p in processes.of_run("r")] == [full]
+    finally:
+        process.kill()
+        process.communicate()
