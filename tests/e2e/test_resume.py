@@ -74,7 +74,7 @@ def test_killed_at_every_stage(uninterrupted, tmp_path, kills):
         assert metrics.keys() == resumed[key].keys()
         for name, value in metrics.items():
             # what is between vLLM and the trainer is rounding itself
-            least = 1e-5 if name.startswith("training/rollout") else 1e-6
+            least = 1e-5 if name.startswith(("training/rollout", "rollout_corr")) else 1e-6
             assert resumed[key][name] == pytest.approx(value, rel=1e-4, abs=least), (key, name)
     # by time; the first was killed before it had anything to go on from
     _, *ids = [path.name.rpartition("-")[2] for path in sorted((tmp_path / "wandb").glob("offline-run-*"))]
