@@ -34,7 +34,8 @@ def once(cells: list[Cell], done: list[Cell]) -> list[Cell]:
     for cell in (cell for cell in cells if cell.stage != START):
         stages.setdefault((cell.fault, cell.kind), []).append(cell)
     choices = {pair: choice[number % len(choice)] for number, (pair, choice) in enumerate(stages.items())}
-    return [cell for pair, cell in choices.items() if pair not in {(cell.fault, cell.kind) for cell in done}]
+    had = {(cell.fault, cell.kind) for cell in done}
+    return [cell for pair, cell in choices.items() if pair not in had]
 
 
 def runs_of(cells: list[Cell]) -> list[list[Cell]]:
