@@ -6,7 +6,6 @@ import signal
 import time
 
 import pandas as pd
-import psutil
 import pytest
 
 from dsdr_verl.evaluate import compare
@@ -138,4 +137,4 @@ def test_other_scoring_scores_anew_and_samples_nothing(whole):
     boxed = after["response"].str.contains(r"\boxed", regex=False)
     assert (after["verdict"][~boxed] == "no_answer").all() and (before["verdict"][~boxed] != "no_answer").any()
     assert after["acc"].sum() < before["acc"].sum()
-    assert not psutil.Process().children(recursive=True)
+    assert not strict.leftovers
