@@ -3,8 +3,6 @@ import os
 import pytest
 from huggingface_hub import constants
 
-from dsdr_verl import ray_address
-
 os.environ.setdefault("VERL_PLATFORM", "cpu")  # before any test imports verl, which settles its platform once a process
 
 
@@ -16,9 +14,10 @@ def online(monkeypatch, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def as_ray_was_before():
-    """A command that a test calls in this process prepares Ray in it, and all that later tests start would inherit."""
-    unset = {ray_address.ALONE, *ray_address.FEWER_TASKS} - set(os.environ)
+def environment():
+    """What a command that a test calls in this process sets is not for all that later tests start."""
+    before, pytests = dict(os.environ), {"PYTEST_CURRENT_TEST"}
     yield
-    for name in unset:
-        os.environ.pop(name, None)
+    for name in os.environ.keys() - before.keys() - pytests:
+        del os.environ[name]
+    os.environ |= {name: before[name] for name in before.keys() - pytests}
