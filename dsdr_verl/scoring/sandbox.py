@@ -97,8 +97,11 @@ class Sandbox:
         """
         slots = self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.options.queue))
         async with slots:
+            answer = asyncio.wrap_future(self._ask(task, *arguments))
+            # A caller that has gone leaves it to nobody, and asyncio would complain of that on the console.
+            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             # Shielded: another caller may be waiting for the same.
-            return await asyncio.shield(asyncio.wrap_future(self._ask(task, *arguments)))
+            return await asyncio.shield(answer)
 
     def _ask(self, *question: str) -> Future[str | None]:
         message = json.dumps(question).encode()

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
@@ -424,17 +425,24 @@ def test_interrupt(tmp_path):
     path = tmp_path / "rollouts.jsonl"
     rows = [*ROWS[:6], *({"uid": "z", "response": HARD, "ground_truth": "x+5"} for _ in range(4))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dsdr_verl.score", path, "scoring.verifier.timeout=300"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    errors = tmp_path / "errors.txt"
+    with open(errors, "wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dsdr_verl.score", path, "scoring.verifier.timeout=300"],
+            stderr=stderr, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | {"TTY_COMPATIBLE": "1", "COLUMNS": "120"},  # the bar, which tells when six are done
+        )  # fmt: skip
     try:
+        deadline = time.monotonic() + 300
+        while "6/10" not in errors.read_text() and time.monotonic() < deadline:
+            time.sleep(0.2)
         children = wait_for_a_busy_child(process.pid)
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    err = errors.read_text()
+    assert process.returncode == 130 and "never retrieved" not in err, err
     assert "interrupted after 6 of 10 rollouts; whole groups are kept" in err and "Traceback" not in err
     assert len(read_rollouts(tmp_path / "rollouts.scored.partial.jsonl")) == 6 and "partial" in out
     _, alive = psutil.wait_procs(children, timeout=10)
