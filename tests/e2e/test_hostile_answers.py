@@ -12,7 +12,7 @@ from dsdr_verl.scoring.verifier import Verdict, Verifier
 from tests.corpus import load
 
 pytestmark = pytest.mark.e2e
-LIMIT = 0.3
+LIMIT = 1.0  # seconds; an easy answer must come within it on a machine that has other work
 
 
 def test_each_costs_its_own_limit_at_most(tmp_path, monkeypatch):
