@@ -1,4 +1,5 @@
 import os
+from unittest import mock
 
 import pytest
 from huggingface_hub import constants
@@ -16,8 +17,5 @@ def online(monkeypatch, tmp_path):
 @pytest.fixture(autouse=True)
 def environment():
     """What a command that a test calls in this process sets is not for all that later tests start."""
-    before, pytests = dict(os.environ), {"PYTEST_CURRENT_TEST"}
-    yield
-    for name in os.environ.keys() - before.keys() - pytests:
-        del os.environ[name]
-    os.environ |= {name: before[name] for name in before.keys() - pytests}
+    with mock.patch.dict(os.environ):
+        yield

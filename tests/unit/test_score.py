@@ -24,6 +24,7 @@ from dsdr_verl.rollouts import COLUMNS, GROUP_COLUMNS
 from dsdr_verl.score import main, score_rollouts, summarise
 from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
 from dsdr_verl.scoring.scorer import Scorer
+from tests.e2e.processes import eventually
 from tests.unit.algorithm import reference
 
 TRUTHS = {"p1": "10", "p2": r"\sqrt{2}", "p3": "56"}
@@ -433,9 +434,7 @@ def test_interrupt(tmp_path):
             env=os.environ | {"TTY_COMPATIBLE": "1", "COLUMNS": "120"},  # the bar, which tells when six are done
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 300
-        while "6/10" not in errors.read_text() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        eventually(lambda: "6/10" in errors.read_text(), 300)
         children = wait_for_a_busy_child(process.pid)
         process.terminate()
         out, _ = process.communicate(timeout=30)
