@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -11,3 +12,6 @@ OmegaConf.register_new_resolver(
 OmegaConf.register_new_resolver(
     "dsdr_threads", lambda ranks: str(max(1, len(os.sched_getaffinity(0)) // int(ranks))), replace=True
 )  # cores of this machine for each training process
+OmegaConf.register_new_resolver(
+    "dsdr_router", lambda hashed: None if hashed else str(Path(__file__).with_name("router.yaml")), replace=True
+)  # verl's own balancer, and no other, can choose by a hash, which `rollout.full_determinism` asks for

@@ -14,5 +14,7 @@ import dsdr_verl.conf  # noqa: E402 - the resolvers of the config tree, for proc
 import dsdr_verl.platform.cpu  # noqa: E402
 import dsdr_verl.trainer.registered  # noqa: E402, F401
 from dsdr_verl.platform import rendezvous  # noqa: E402
+from dsdr_verl.trainer import timers  # noqa: E402
 
 rendezvous.install()
+timers.install()

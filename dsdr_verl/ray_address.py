@@ -8,9 +8,12 @@ import socket
 
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": a Ray of this machine alone
 
-# A step of the tiny profile has a hundred tasks, of which Ray's GCS keeps 100,000 with their events for its dashboard:
-# hundreds of MiB that come in the first thousand steps. The dashboard lists 10,000.
-FEWER_TASKS = {"RAY_task_events_max_num_task_in_gcs": "10000"}
+# A step of the tiny profile has a hundred tasks. Ray's GCS keeps the events of 100,000 for its dashboard, and the names
+# of a million before them: hundreds of MiB, which come in the first thousands of steps. The dashboard lists 10,000.
+FEWER_TASKS = {
+    "RAY_task_events_max_num_task_in_gcs": "10000",
+    "RAY_task_events_max_dropped_task_attempts_tracked_per_job_in_gcs": "10000",
+}
 
 
 def silence(address: str, seconds: float = 5.0) -> str | None:

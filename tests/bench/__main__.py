@@ -1,6 +1,6 @@
 """Measurements, written to docs/performance.md: each part replaces its own section there and no other.
 
-python -m tests.bench [training] [scoring]; both if none is named.
+python -m tests.bench [training] [scoring] [memory]; all if none is named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=5, help="training: steps of each run; the first is left out as a warm-up"
     )
-    parser.add_argument("--quick", action="store_true", help="scoring: small sizes, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="scoring, memory: small sizes, to see that it runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -50,7 +50,17 @@ def _scoring(arguments: argparse.Namespace) -> str:
     return scoring.section(arguments.quick)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], str]] = {"training": _training, "scoring": _scoring}
+def _memory(arguments: argparse.Namespace) -> str:
+    from tests.bench import memory
+
+    return memory.section(arguments.quick)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "training": _training,
+    "scoring": _scoring,
+    "memory": _memory,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,51 @@
+"""verl's load balancer, but one whose memory does not grow with the rollouts.
+
+It answers each request with the handle of a vLLM server, and Ray notes, for as long as the process lives, in which
+object it gave away a handle that it holds: some 400 bytes a rollout. Here the answer has the handle's pickle, of which
+Ray knows nothing, and a process that asks makes one handle of it for all its requests.
+"""
+
+from __future__ import annotations
+
+import pickle
+from functools import cache
+
+from ray.actor import ActorHandle
+from verl.workers.rollout.router import GlobalRequestLoadBalancer
+
+
+class Router(GlobalRequestLoadBalancer):
+    """In `rollout.router_config_path`.
+
+    Args:
+        servers: by address, as verl gives them.
+        options: the file's; it has none but the name of this class.
+    """
+
+    def __init__(self, servers: dict[str, ActorHandle], options: dict):
+        super().__init__(servers)
+
+    def acquire_server(self, request_id: str) -> tuple[str, _Mailed]:
+        """The address of a server, and what arrives as its handle."""
+        address, handle = super().acquire_server(request_id)
+        return address, _mailed(handle)
+
+
+class _Mailed:
+    """Unpickled, it is the handle."""
+
+    def __init__(self, pickled: bytes):
+        self._pickled = pickled
+
+    def __reduce__(self):
+        return _handle_of, (self._pickled,)
+
+
+@cache
+def _mailed(handle: ActorHandle) -> _Mailed:
+    return _Mailed(pickle.dumps(handle))
+
+
+@cache
+def _handle_of(pickled: bytes) -> ActorHandle:
+    return pickle.loads(pickled)
