@@ -1,13 +1,12 @@
 """verl's load balancer, but one whose memory does not grow with the rollouts.
 
 It answers each request with the handle of a vLLM server, and Ray notes, for as long as the process lives, in which
-object it gave away a handle that it holds: some 400 bytes a rollout. Here the answer has the handle's pickle, of which
-Ray knows nothing, and a process that asks makes one handle of it for all its requests.
+object it gave away a handle that it holds: some 400 bytes a rollout. Here the answer has what a handle is made of,
+which is nothing to Ray, and a process that asks makes one of it for all its requests.
 """
 
 from __future__ import annotations
 
-import pickle
 from functools import cache
 
 from ray.actor import ActorHandle
@@ -34,18 +33,18 @@ class Router(GlobalRequestLoadBalancer):
 class _Mailed:
     """Unpickled, it is the handle."""
 
-    def __init__(self, pickled: bytes):
-        self._pickled = pickled
+    def __init__(self, handle: ActorHandle):
+        _, self._made_of = handle.__reduce__()
 
     def __reduce__(self):
-        return _handle_of, (self._pickled,)
+        return _handle_of, self._made_of
 
 
 @cache
 def _mailed(handle: ActorHandle) -> _Mailed:
-    return _Mailed(pickle.dumps(handle))
+    return _Mailed(handle)
 
 
 @cache
-def _handle_of(pickled: bytes) -> ActorHandle:
-    return pickle.loads(pickled)
+def _handle_of(*made_of) -> ActorHandle:
+    return ActorHandle._deserialization_helper(*made_of)  # not by its name in the answer: that is slow to pickle

@@ -1,19 +1,22 @@
 """Which server a rollout is sent to, and what the processes of a run keep of it."""
 
+import inspect
 import pickle
 
 import pytest
 from codetiming import Timer
 from hydra import compose, initialize_config_module
+from ray.actor import ActorHandle
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.router import _load_router_yaml, _resolve_router_class
 
 import dsdr_verl.plugin  # noqa: F401 - as in every process that has verl
+import dsdr_verl.trainer.router as router_module
 from dsdr_verl.trainer.router import Router
 
 
 class Handle:
-    """As hashable and picklable as an actor's."""
+    """An actor's: hashable, and made of something."""
 
     def __init__(self, name):
         self.name = name
@@ -24,8 +27,20 @@ class Handle:
     def __hash__(self):
         return hash(self.name)
 
+    @classmethod
+    def _deserialization_helper(cls, name):
+        return cls(name)
+
+    def __reduce__(self):
+        return self._deserialization_helper, (self.name,)
+
 
 SERVERS = {"a:1": Handle("first"), "b:2": Handle("second")}
+
+
+@pytest.fixture(autouse=True)
+def handles(monkeypatch):
+    monkeypatch.setattr(router_module, "ActorHandle", Handle)
 
 
 def arrived(answer):
@@ -51,6 +66,12 @@ def test_a_process_has_one_handle_of_a_server_for_all_its_requests():
     router = Router({"a:1": SERVERS["a:1"]}, {})
     (_, first), (_, second) = (arrived(router.acquire_server(name)) for name in "xy")
     assert first is second and first is not SERVERS["a:1"]
+
+
+def test_a_handle_of_ray_is_made_of_what_its_maker_takes():
+    maker = inspect.signature(ActorHandle._deserialization_helper)
+    assert list(maker.parameters) == ["state", "weak_ref", "outer_object_ref"]
+    assert "_deserialization_helper, (serialized, weak_ref, None)" in inspect.getsource(ActorHandle.__reduce__)
 
 
 def test_a_server_that_comes_later_is_found_too():
