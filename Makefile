@@ -95,7 +95,7 @@ plan: $(READY) ## what a recipe asks of GPUs: RECIPE=qwen3_4b ARM=dsdr NODES=2; 
 	@$(BIN)/python -m dsdr_verl.plan \
 		$(if $(RECIPE),$(RECIPE) --arm $(or $(ARM),dsdr) $(if $(NODES),--nodes $(NODES)),--all) $(ARGS)
 
-bench: $(READY) ## measure training and scoring, each side by side with what it is compared to
+bench: $(READY) ## measure training, scoring and memory, each side by side with what it is compared to
 	$(BIN)/python -m tests.bench
 
 fuzz: $(READY) ## 100,000 generated responses through the scoring service
