@@ -232,7 +232,7 @@ def test_an_update_whose_gradient_is_not_finite_is_skipped(value):
     )
     norm = FSDPEngine.optimizer_step(engine)
     assert norm == pytest.approx(value, nan_ok=True)
-    assert module.weight.item() == pytest.approx(before - 1.0 if value == 3.0 else before)
+    assert module.weight.item() == pytest.approx(before - 1.0 if value == 3.0 else before, abs=1e-5)
 
 
 def test_weight_sync():
