@@ -40,9 +40,7 @@ class _Mailed:
         return _handle_of, self._made_of
 
 
-@cache
-def _mailed(handle: ActorHandle) -> _Mailed:
-    return _Mailed(handle)
+_mailed = cache(_Mailed)
 
 
 @cache
