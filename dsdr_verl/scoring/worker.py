@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import math_verify.parser
 import sympy
 import sympy.parsing.sympy_parser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from sympy.core.cache import clear_cache
 
 from dsdr_verl.scoring.canonical import canonical
 from dsdr_verl.scoring.grammar import latex2sympy
@@ -33,6 +35,8 @@ from dsdr_verl.scoring.normalize import LIST, split_outside
 # Of an answer that takes algebra: past them the grammar can take minutes.
 MAX_DEPTH = 30  # of brackets in brackets
 MAX_ITEMS = 200  # of a list or a set
+
+FORGETS_AFTER = 20  # questions; sympy would keep what it met in them, up to 10 MiB over some thousands
 
 # Arithmetic, or a bare name: sympy itself makes symbols of names that way, and a name alone calls nothing.
 _HARMLESS = re.compile(r"[\d\s.+\-*/()]*|\w+", re.ASCII)
@@ -83,12 +87,20 @@ def serve(descriptor: int, memory_mb: int) -> None:
     connection = Connection(descriptor)
     connection.send_bytes(b"ready")
     exercise()
-    while True:
+    for asked in count(1):
         try:
             task, *arguments = json.loads(connection.recv_bytes())
         except EOFError:
             return
         connection.send_bytes(json.dumps(TASKS[task](*arguments)).encode())
+        if asked % FORGETS_AFTER == 0:  # when the reply is on its way
+            forget()
+
+
+def forget() -> None:
+    """Empties the caches that grow with what was asked."""
+    clear_cache()
+    _parse_truth.cache_clear()
 
 
 def judge(*pairs: str) -> str:
@@ -164,7 +176,7 @@ def _rationalised(item: Any) -> Any:
     return item.xreplace({x: sympy.Rational(str(x)) for x in floats}) if floats else item
 
 
-@lru_cache(maxsize=4096)
+@lru_cache
 def _parse_truth(truth: str) -> list[Any]:
     return _parse(truth)
 

@@ -183,6 +183,22 @@ def test_workers_are_renewed_now_and_then(sandbox, monkeypatch):
     assert len(seen) >= 3
 
 
+def test_a_worker_does_not_grow_with_what_it_was_asked():
+    with closing(Sandbox(VerifierOptions(timeout=60.0, workers=1))) as sandbox:
+
+        async def taken_after(questions):
+            for i in questions:
+                assert await judge(sandbox, rf"\frac{{{i}}}{{7}}x^2+{i}", rf"{i}+\frac{{{i}x^2}}{{7}}") == "correct"
+            asked = min(workers(sandbox), key=psutil.Process.create_time)  # another would be the spare
+            return asked.memory_full_info().uss
+
+        async def run():
+            return await taken_after(range(100, 150)), await taken_after(range(150, 450))
+
+        early, late = asyncio.run(run())
+        assert late - early < 2**20
+
+
 @pytest.mark.parametrize("hungry", [r"\operatorname{eye}(3000)", "(x+y+z)^{300}", r"\sum_{i=1}^{10^9} i^i"])
 def test_memory_is_limited(hungry):
     with closing(Sandbox(VerifierOptions(timeout=2.0, memory_mb=64))) as sandbox:
