@@ -121,6 +121,14 @@ def test_growth_that_nobody_minds():
     assert found["memory", "worker"] == FLAT
 
 
+def test_a_process_has_one_role():
+    """A title names the class whose method runs, so that of a base class now and then."""
+    made_up = samples(np.full(200, 900.0))
+    for sample in made_up[::3]:
+        sample["processes"][1]["role"] = "base"
+    assert {series.role for series in series_of(made_up)} == {ALL, "raylet", "worker"}
+
+
 def test_what_is_not_known():
     found = verdicts(samples(1000 + 300 * autocorrelated(np.random.default_rng(0), 0.99)))
     assert found["memory", "worker"] == UNSEEN
