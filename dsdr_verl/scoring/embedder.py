@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from dsdr_verl.scoring.encoder_files import encoder_folder
 from dsdr_verl.scoring.options import EmbeddingOptions
 
-REMEMBERED = 2048  # texts whose vectors are kept: 4 MiB
+REMEMBERED = 2048  # texts whose vectors are kept
 
 
 class Embedder:
