@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from rich.text import Text
 from dsdr_verl.progress import progress_bar
 
 ERROR_LINE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Again|Killed): .+")
+_TAIL = 200_000  # bytes of a log that are looked at
 
 # Heading, metric key, format: one column of the line a step.
 STEP_COLUMNS = (
@@ -32,11 +34,21 @@ STEP_COLUMNS = (
 )
 
 
+class _Terminal(io.FileIO):
+    """The run outlives it: a pipe's reader may end, a connection may be lost, a disk that it is sent to may be full."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def divert_output(log_path: Path) -> Console:
     """Send file descriptors 1 and 2, here and in child processes, to `log_path`; return a console on the real one."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush(), sys.stderr.flush()
-    terminal = os.fdopen(os.dup(1), "w", buffering=1)
+    terminal = io.TextIOWrapper(io.BufferedWriter(_Terminal(os.dup(1), "w")), line_buffering=True)
     with open(log_path, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -45,8 +57,16 @@ def divert_output(log_path: Path) -> Console:
 
 
 def last_errors(log_path: Path, most: int = 4) -> list[str]:
-    """The last distinct error lines of the log: what a process that is not the trainer said as it died."""
-    tail = log_path.read_bytes()[-200_000:].decode(errors="replace")
+    """The last distinct error lines of the log: what a process that is not the trainer said as it died.
+
+    None of a log that cannot be read: what it is asked for may be a disk that has gone.
+    """
+    try:
+        with open(log_path, "rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL))
+            tail = log.read(_TAIL).decode(errors="replace")
+    except OSError:
+        return []
     found = (match.group().strip()[:300] for match in ERROR_LINE.finditer(tail))
     return list(dict.fromkeys(reversed(list(found))))[:most][::-1]
 

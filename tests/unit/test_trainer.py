@@ -3,6 +3,9 @@
 import asyncio
 import errno
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -302,6 +305,30 @@ def test_last_errors(tmp_path):
     log = tmp_path / "train.log"
     log.write_text("ok\nA: ValueError: first\nzmq.error.Again: Resource\nB: ValueError: first\nRuntimeError: last\n")
     assert last_errors(log, most=2) == ["ValueError: first", "RuntimeError: last"]
+    log.write_text(f"KeyError: long ago\n{' ' * 10**6}\nRuntimeError: last\n")
+    assert last_errors(log) == ["RuntimeError: last"]
+    assert last_errors(tmp_path / "gone.log") == []
+
+
+@pytest.mark.parametrize("end", ["pipe", "terminal", "full disk"])
+def test_a_run_outlives_its_terminal(tmp_path, end):
+    ours, its = {
+        "pipe": os.pipe,
+        "terminal": os.openpty,
+        "full disk": lambda: (os.open(os.devnull, os.O_RDONLY), os.open("/dev/full", os.O_WRONLY)),
+    }[end]()
+    program = (
+        "from pathlib import Path; from dsdr_verl.console import divert_output\n"
+        "console = divert_output(Path('train.log')); input()\n"
+        "for _ in range(3): console.print('a line ' * 10_000)\n"
+        "print('goes on')"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=its, cwd=tmp_path, text=True) as run:
+        os.close(ours), os.close(its)
+        run.communicate("now\n", timeout=60)
+    assert run.returncode == 0
+    assert (tmp_path / "train.log").read_text() == "goes on\n"
 
 
 def test_short_names():
