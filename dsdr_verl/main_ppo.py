@@ -57,12 +57,12 @@ def train(config: DictConfig, run_dir: Path) -> None:
     from dsdr_verl.trainer.traces import Traces
     from dsdr_verl.trainer.watchdog import RunFailed
 
+    traces = Traces.begin()  # an error here is for the terminal
     log_path = run_dir / "train.log"
     print(f"run folder {run_dir}\nfull log   {log_path}")
     console = RunConsole(divert_output(log_path), run_dir)
     start = time.monotonic()
     terminated_is_interrupted()
-    traces = Traces.begin()
     code = 0
 
     def fail(why: str) -> None:
@@ -72,9 +72,11 @@ def train(config: DictConfig, run_dir: Path) -> None:
         console.say(f"the full log: {log_path}")
 
     def give_up(why: str) -> None:
-        fail(why)
-        traces.remove(logs=run_dir / "ray")
-        os._exit(1)
+        try:
+            fail(why)
+            traces.remove(logs=run_dir / "ray")
+        finally:  # whatever became of them, this process hangs; what is left goes with it
+            os._exit(1)
 
     try:
         with console:

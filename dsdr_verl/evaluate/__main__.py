@@ -56,6 +56,7 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
     from dsdr_verl.trainer.causes import describe
     from dsdr_verl.trainer.traces import Traces
 
+    traces = Traces.begin()  # an error here is for the terminal
     problems = evaluation.problems
     log = evaluation.folder / "evaluate.log"
     console = divert_output(log)
@@ -68,7 +69,6 @@ def run(evaluation: Evaluation, store: RolloutStore, lacking: dict[str, tuple[in
     say(f"model      {evaluation.model.folder}\nproblems   {len(problems.all)} of {problems.rows} rows")
     say(f"samples    {total}, of which {total - missing} are there\nfull log   {log}")
     start = time.monotonic()
-    traces = Traces.begin()
     try:
         if missing or any(True for _ in store.stale()):
             say(f"ray        {start_ray(evaluation.config, traces)}")

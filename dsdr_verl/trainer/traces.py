@@ -84,11 +84,11 @@ class Traces:
     def _keep_noting(self) -> None:
         before, last = set(), set()
         while not self.over.wait(LOOK_S):
-            now = segments.all_names()
-            if now - before:  # noted twice: when it appears, nobody may have it open yet
-                with contextlib.suppress(OSError):  # of a full disk
+            with contextlib.suppress(OSError):  # of a full disk
+                now = segments.all_names()
+                if now - before:  # noted twice: when it appears, nobody may have it open yet
                     self.note()
-            before, last = last, now
+                before, last = last, now
 
     @contextlib.contextmanager
     def of_ray(self, folder: str | None = None) -> Iterator[None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import ray
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
-from dsdr_verl.trainer.processes import Watch
+from dsdr_verl.trainer.processes import Findings, Watch
 from dsdr_verl.trainer.sentries import Sentries
 from dsdr_verl.trainer.stages import START
 
@@ -132,7 +132,10 @@ class Watchdog:
 
     def _look(self) -> None:
         while not self._over.wait(self.LOOK_S):
-            found = self._watch.look()
+            try:
+                found = self._watch.look()
+            except (OSError, MemoryError):  # no file descriptor, or no memory, at this moment
+                found = Findings()
             for line in found.replaced:
                 self._say(line)
             faults = [f"{fault}, {self.where}" for fault in found.faults + self._stuck(found.full)] or self._endless()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import chain, repeat
+from unittest.mock import Mock
 
 import pytest
 
@@ -121,8 +123,8 @@ def make(monkeypatch):
         context = type("Context", (), {"get_job_id": lambda self: "1"})
         monkeypatch.setattr(watchdog.ray, "get_runtime_context", context)
         monkeypatch.setattr(watchdog, "Sentries", Sentries)
-        found = iter(looks or [])
-        monkeypatch.setattr(watchdog, "Watch", lambda run: type("W", (), {"look": lambda s: next(found, Findings())})())
+        look = Mock(side_effect=chain(looks or [], repeat(Findings())))
+        monkeypatch.setattr(watchdog, "Watch", lambda run: Mock(look=look))
         monkeypatch.setattr(Watchdog, "LOOK_S", 0.01)
         monkeypatch.setattr(Watchdog, "RAY_S", 0.0)
         monkeypatch.setattr(Watchdog, "HANG_S", 0.1)
@@ -163,6 +165,12 @@ def test_a_fault_is_told_with_its_stage(make):
     with watch:
         assert fails(watch) == "raylet has gone, in update of step 7"
     assert said == ["the scorer had stopped"]
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
+def test_a_look_that_fails_is_not_the_last(make, error):
+    with make(looks=[error, Findings(faults=["raylet has gone"])]) as watch:
+        assert fails(watch) == "raylet has gone, in start-up"
 
 
 def test_a_driver_that_hangs_is_given_up(make):
