@@ -8,6 +8,7 @@ both. What is later than the step where a run goes on is of another branch: `set
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -75,14 +76,24 @@ def seal(folder: Path, rows: Sequence[dict]) -> None:
     """
     files, scratch = {}, folder / f".{SEAL}.part"
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in (folder / SEAL, scratch)):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(path)
         files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "xxh3": _hash(path)}
     with open(scratch, "w") as file:
         json.dump({"files": files, "rows": rows}, file, default=float)  # numpy's numbers
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, folder / SEAL)
+    for path in {folder.parent, *(path.parent for path in folder.rglob("*"))}:
+        with contextlib.suppress(OSError):  # names, too, are to outlast a loss of power; not all file systems can
+            _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unseal(folder: Path) -> None:

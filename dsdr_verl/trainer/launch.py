@@ -79,7 +79,7 @@ def start_ray(config: DictConfig, traces: Traces) -> str:
 def wandb_id(run_dir: Path, resumes: bool) -> str:
     """One run of wandb for all processes that go on with a run folder."""
     path = run_dir / "wandb_id"
-    if not (resumes and path.exists()):
+    if not (resumes and path.exists() and path.read_text()):  # a full disk leaves an empty one
         path.write_text(uuid4().hex[:12])
     return path.read_text()
 

@@ -180,6 +180,21 @@ def test_a_folder_that_was_killed_while_it_was_unsealed(tmp_path, choice):
     assert [path.name for path in outdated(tmp_path, 1, True)] == ["global_step_4"]
 
 
+def test_what_is_sealed_outlasts_a_loss_of_power(tmp_path, monkeypatch):
+    synced = set()
+
+    def fsync(descriptor):
+        synced.add(path := os.readlink(f"/proc/self/fd/{descriptor}"))
+        if os.path.isdir(path):
+            raise OSError(22, "Invalid argument")  # not all file systems can
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = written(tmp_path, 2, step={})
+    inside = {str(path) for path in folder.rglob("*")} - {str(folder / "complete.json")}
+    assert synced == inside | {str(folder / ".complete.json.part"), str(folder), str(tmp_path)}
+    assert flaw(folder) is None
+
+
 def test_a_seal_that_is_cut_short_is_none(tmp_path, monkeypatch):
     folder = written(tmp_path, 4)
 

@@ -42,3 +42,5 @@ def test_one_run_of_wandb_for_one_run_folder(tmp_path):
     first = launch.wandb_id(tmp_path, resumes=False)
     assert launch.wandb_id(tmp_path, resumes=True) == first
     assert launch.wandb_id(tmp_path, resumes=False) != first
+    (tmp_path / "wandb_id").write_text("")  # as a full disk leaves it
+    assert launch.wandb_id(tmp_path, resumes=True)
