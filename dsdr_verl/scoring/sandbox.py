@@ -159,7 +159,7 @@ class Sandbox:
                     worker.asked += 1
                 except TimedOut as error:
                     failure = error
-                except (OSError, EOFError, ValueError) as error:
+                except Exception as error:  # whatever it is, somebody waits
                     failure = Died(f"{ATTEMPTS} workers died of one question, the last by {error!r}")
                     if self._closed:
                         failure = Closed("the sandbox was closed")

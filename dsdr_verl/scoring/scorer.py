@@ -162,7 +162,10 @@ class Scorer:
             if len(self._waiting) < size:
                 await asyncio.sleep(self.options.embedding.max_wait_ms / 1000)
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            rows = await loop.run_in_executor(self._encoder_thread, self._encoded, [text for text, _ in batch])
+            try:
+                rows = await loop.run_in_executor(self._encoder_thread, self._encoded, [text for text, _ in batch])
+            except Exception as error:  # no thread is to be had, and somebody waits
+                rows = [error] * len(batch)
             for (_, embedded), row in zip(batch, rows, strict=True):
                 if embedded.done():  # its caller gave up
                     continue

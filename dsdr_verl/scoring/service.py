@@ -20,6 +20,7 @@ from dsdr_verl.scoring.scorer import RolloutScore, Scorer
 __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
 ATTEMPTS = 3  # actors tried for one call before its error is raised
+RETRIES = 2  # by Ray, of each of them: a response that ends its actor each time must not do so for ever
 CONCURRENCY = 10_000  # items that an actor holds at once
 BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # seconds
 
@@ -81,7 +82,7 @@ class ScoringClient:
         """See `Scorer.score`. An actor that dies is restarted and asked again; the result is the same.
 
         Raises:
-            RayActorError: no actor could be kept alive.
+            RayActorError: no actor could be kept alive; with other responses they may be.
             Exception: whatever the encoder raised.
         """
         return await self._ask(next(self._turn) % len(self._actors), "score", response, ground_truth)
@@ -128,7 +129,7 @@ class ScoringClient:
                 num_cpus=self.options.num_cpus,
                 num_gpus=self.options.num_gpus,
                 max_restarts=-1,
-                max_task_retries=-1,
+                max_task_retries=RETRIES,
                 max_concurrency=CONCURRENCY,
                 scheduling_strategy="SPREAD",
             )

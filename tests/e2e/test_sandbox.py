@@ -170,6 +170,18 @@ def test_a_question_whose_worker_keeps_dying(sandbox):
     assert asyncio.run(run()) == "correct"
 
 
+def test_a_machine_that_starts_no_process(monkeypatch):
+    def refuse(memory_mb):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, closing(Sandbox(VerifierOptions(workers=1))) as sandbox:
+        patched.setattr(module, "_start_zygote", refuse)
+        with pytest.raises(Died, match="can't start new thread"):
+            asyncio.run(asyncio.wait_for(judge(sandbox), 10))
+        patched.undo()
+        assert asyncio.run(judge(sandbox)) == "correct"
+
+
 def test_workers_are_renewed_now_and_then(sandbox, monkeypatch):
     monkeypatch.setattr(module, "QUESTIONS_PER_WORKER", 3)
     seen = set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import time
 from urllib.request import urlopen
@@ -13,6 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
+from dsdr_verl.scoring import service
 from dsdr_verl.scoring.options import EmbeddingOptions, ScoringOptions, VerifierOptions
 from dsdr_verl.scoring.service import Scorer, ScoringClient
 from tests.e2e.processes import eventually, runs
@@ -154,6 +156,27 @@ def test_close_leaves_no_actor_and_no_process(client):
     with pytest.raises(ValueError):
         ray.get_actor("dsdr_scoring_0")
     eventually(lambda: not service_processes())
+
+
+def test_what_ends_its_actor_each_time_does_not_do_so_for_ever(monkeypatch):
+    class Fragile(service.ScoringActor):
+        async def score(self, response, ground_truth):
+            if response == "poison":
+                os._exit(1)
+            return await super().score(response, ground_truth)
+
+    monkeypatch.setattr(service, "ScoringActor", Fragile)
+
+    async def run():
+        client = ScoringClient.connect(ScoringOptions(verifier=VerifierOptions(workers=1)))
+        try:
+            with pytest.raises(RayActorError):
+                await asyncio.wait_for(client.score("poison", "15"), 300)
+            return await client.score("15", "15")
+        finally:
+            client.close()
+
+    assert asyncio.run(run()).acc == 1.0
 
 
 def test_an_actor_that_cannot_start_says_why():

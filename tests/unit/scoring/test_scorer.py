@@ -89,6 +89,17 @@ def test_an_encoder_error_reaches_the_caller_and_passes(scorer, monkeypatch):
     assert asyncio.run(scorer.score("15", "15")).acc == 1.0
 
 
+def test_an_encoder_without_a_thread_is_told(scorer, monkeypatch):
+    def refuse(*work):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scorer._encoder_thread, "submit", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            asyncio.run(asyncio.wait_for(scorer.score("15", "15"), 10))
+    assert asyncio.run(scorer.score("15", "15")).acc == 1.0
+
+
 def test_a_missing_model_names_the_key():
     with pytest.raises(FileNotFoundError, match=r"scoring\.embedding\.model"):
         Scorer(replace(OPTIONS, embedding=EmbeddingOptions(model="/no/such/folder")))
