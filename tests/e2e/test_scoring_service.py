@@ -159,7 +159,7 @@ def test_close_leaves_no_actor_and_no_process(client):
 
 
 def test_what_ends_its_actor_each_time_does_not_do_so_for_ever(monkeypatch):
-    class Fragile(service.ScoringActor):
+    class Fragile(Scorer):
         async def score(self, response, ground_truth):
             if response == "poison":
                 os._exit(1)
