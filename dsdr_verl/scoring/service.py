@@ -11,7 +11,7 @@ from typing import Any
 import ray
 import torch
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from dsdr_verl.scoring.options import ScoringOptions
@@ -19,8 +19,8 @@ from dsdr_verl.scoring.scorer import RolloutScore, Scorer
 
 __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
-ATTEMPTS = 3  # actors tried for one call before its error is raised
-RETRIES = 2  # by Ray, of each of them: a response that ends its actor each time must not do so for ever
+NAME = "dsdr_scoring_{}"
+ATTEMPTS = 4  # at one call, each with another actor
 CONCURRENCY = 10_000  # items that an actor holds at once
 BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # seconds
 
@@ -79,10 +79,10 @@ class ScoringClient:
         await self._ask_all("ready")
 
     async def score(self, response: str, ground_truth: str) -> RolloutScore:
-        """See `Scorer.score`. An actor that dies is restarted and asked again; the result is the same.
+        """See `Scorer.score`. An actor that dies is replaced, and the new one asked; the result is the same.
 
         Raises:
-            RayActorError: no actor could be kept alive; with other responses they may be.
+            RayActorError: one actor after the other died under this call; with other responses they may not.
             Exception: whatever the encoder raised.
         """
         return await self._ask(next(self._turn) % len(self._actors), "score", response, ground_truth)
@@ -95,28 +95,28 @@ class ScoringClient:
     def close(self) -> None:
         """Ends the actors and their child processes, for every client. Call it once, from the process that connected
         first."""
-        for actor in self._actors:
-            with contextlib.suppress(RayActorError, GetTimeoutError):
-                ray.get(actor.close.remote(), timeout=10)
-            ray.kill(actor)
+        for i in range(len(self._actors)):
+            with contextlib.suppress(ValueError):  # there is none
+                actor = ray.get_actor(NAME.format(i))  # another client may have replaced the one we know
+                with contextlib.suppress(RayActorError, GetTimeoutError):
+                    ray.get(actor.close.remote(), timeout=10)
+                ray.kill(actor)
 
     async def _ask_all(self, method: str) -> list[Any]:
         return await asyncio.gather(*(self._ask(i, method) for i in range(len(self._actors))))
 
     async def _ask(self, i: int, method: str, *args: Any) -> Any:
-        """Ray repeats a call whose actor it restarts; here one that is dead for good is replaced."""
-        attempts = 0
-        while True:
+        for attempt in range(1, ATTEMPTS + 1):
             actor = self._actors[i]
             try:
                 return await getattr(actor, method).remote(*args)
-            except RayActorError as error:
-                attempts += 1
-                if getattr(error, "actor_init_failed", False):
-                    ray.kill(actor)  # or its name would stay with it
+            except (RayActorError, OutOfMemoryError) as error:
+                if not isinstance(error, ActorUnavailableError):
+                    ray.kill(actor)  # or its name would give the dead one once more
+                if getattr(error, "actor_init_failed", False):  # so would the next
                     raise
-                if attempts == ATTEMPTS:
-                    raise
+                if attempt == ATTEMPTS:
+                    raise RayActorError(error_msg=f"one scoring actor after the other has died. {error}") from error
                 if self._actors[i] is actor:  # nobody replaced it meanwhile
                     self._actors[i] = self._actor(i)
 
@@ -124,12 +124,11 @@ class ScoringClient:
         return (
             ray.remote(ScoringActor)
             .options(
-                name=f"dsdr_scoring_{i}",
+                name=NAME.format(i),
                 get_if_exists=True,
                 num_cpus=self.options.num_cpus,
                 num_gpus=self.options.num_gpus,
-                max_restarts=-1,
-                max_task_retries=RETRIES,
+                max_restarts=0,  # Ray's have no end if each is killed while it starts
                 max_concurrency=CONCURRENCY,
                 scheduling_strategy="SPREAD",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import ray
@@ -10,6 +9,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsdr_verl.trainer import processes, segments
+from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.processes import Findings, Watch
 
 SILENCE_S = 40.0  # of a node, after which it is given up
@@ -41,7 +41,7 @@ class Sentries:
     def __init__(self, run: str):
         here = ray.get_runtime_context().get_node_id()
         self._of: dict[str, ActorHandle] = {}
-        self._asked: dict[str, tuple[ray.ObjectRef, float]] = {}
+        self._asked: dict[str, tuple[ray.ObjectRef, float, str]] = {}
         for node in ray.nodes():
             if node["Alive"] and node["NodeID"] != here:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -52,19 +52,20 @@ class Sentries:
         """What they have found since the last look. Does not wait for any of them."""
         now, found = time.monotonic(), Findings()
         for address, sentry in self._of.items():
-            ref, since = self._asked.pop(address, (None, now))
-            if ref is None:
-                self._asked[address] = (sentry.look.remote(), now)
-            elif not ray.wait([ref], timeout=0)[0]:
-                self._asked[address] = (ref, since)
-                if now - since > SILENCE_S:
-                    found.faults.append(f"node {address} has not answered for {now - since:.0f} s")
-            else:
-                with contextlib.suppress(ray.exceptions.RayError):  # of a node that is lost, others tell
+            ref, since, why = self._asked.pop(address, (None, now, ""))
+            if ref is not None and ray.wait([ref], timeout=0)[0]:
+                try:
                     there = ray.get(ref)
+                except ray.exceptions.RayError as error:  # it is started again, or cannot look
+                    ref, since, why = None, since if why else now, f": {describe(error)}"
+                else:
                     found.faults += [f"{fault} on node {address}" for fault in there.faults]
                     found.full += [f"{process} on node {address}" for process in there.full]
                     found.replaced += [f"{line} (node {address})" for line in there.replaced]
+                    continue
+            self._asked[address] = (ref or sentry.look.remote(), since, why)
+            if now - since > SILENCE_S:
+                found.faults.append(f"node {address} has not answered for {now - since:.0f} s{why}")
         return found
 
     def end(self) -> None:

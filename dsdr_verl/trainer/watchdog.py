@@ -14,6 +14,7 @@ from collections.abc import Callable
 import ray
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
+from dsdr_verl.scoring.service import ScoringActor
 from dsdr_verl.trainer.processes import Findings, Watch
 from dsdr_verl.trainer.sentries import Sentries
 from dsdr_verl.trainer.stages import START
@@ -128,7 +129,12 @@ class Watchdog:
     def _dead_actors(self) -> list[dict]:
         # not by the state API: without a dashboard that waits for one, half a minute a call
         found = ray._private.state.actors(job_id=ray.JobID.from_hex(self._job), actor_state_name="DEAD").values()
-        return [actor for actor in found if actor["DeathCause"].actor_died_error_context.reason not in INTENDED]
+        return [
+            actor
+            for actor in found
+            if actor["DeathCause"].actor_died_error_context.reason not in INTENDED
+            and actor["ActorClassName"] != ScoringActor.__name__  # its clients replace it, or tell
+        ]
 
     def _look(self) -> None:
         while not self._over.wait(self.LOOK_S):

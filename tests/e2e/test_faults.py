@@ -1,5 +1,6 @@
 """A run that cannot go on ends within a minute, says why, and leaves no process behind."""
 
+import contextlib
 import ipaddress
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import psutil
 import pytest
 
 from dsdr_verl.trainer.checkpoints import flaw
+from dsdr_verl.trainer.watchdog import Watchdog
 from tests.e2e.runs import TINY, Run, Started, log_tail
 
 pytestmark = pytest.mark.e2e
@@ -30,6 +32,30 @@ def test_a_dead_worker(tmp_path):
     worker = next(p for p in started.processes() if " ".join(p.cmdline()).startswith("VLLM::Worker"))
     worker.kill()
     must_have_failed(started.wait(timeout=90), killed_at, f"VLLM::Worker (pid {worker.pid})", "of step ")
+
+
+def test_a_scoring_actor_that_does_not_come_up(tmp_path):
+    """One that is killed is replaced, and the run goes on; that does not go on for ever when each new one is killed."""
+    started = Started(tmp_path, *TINY, f"run_dir={tmp_path}", "+algorithm=dsdr", "trainer.total_training_steps=5000")
+    killed: set[int] = set()
+
+    def kill_those_there() -> None:
+        for process in started.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ScoringActor" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.add(process.pid)
+
+    started.wait_for("step    1", timeout=900)
+    kill_those_there()
+    time.sleep(Watchdog.GRACE_S + 2 * Watchdog.RAY_S)  # after which any other actor's death ends the run
+    assert started.process.poll() is None and killed, log_tail(tmp_path)
+    since = time.monotonic()
+    while started.process.poll() is None and time.monotonic() < since + 90:
+        kill_those_there()
+        time.sleep(0.05)
+    must_have_failed(started.wait(timeout=1), since, "one scoring actor after the other has died", "of step ")
+    assert len(killed) > 3
 
 
 def seen_from_outside(started: Started) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import time
 from urllib.request import urlopen
 
@@ -158,25 +159,33 @@ def test_close_leaves_no_actor_and_no_process(client):
     eventually(lambda: not service_processes())
 
 
-def test_what_ends_its_actor_each_time_does_not_do_so_for_ever(monkeypatch):
-    class Fragile(Scorer):
-        async def score(self, response, ground_truth):
-            if response == "poison":
-                os._exit(1)
-            return await super().score(response, ground_truth)
+class PoisonedActor(Scorer):
+    async def score(self, response, ground_truth):
+        if response == "poison":
+            os._exit(1)
+        return await super().score(response, ground_truth)
 
-    monkeypatch.setattr(service, "ScoringActor", Fragile)
+
+class KilledAtStart(Scorer):
+    def __init__(self, options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("actor", [PoisonedActor, KilledAtStart])
+def test_what_ends_its_actor_each_time_does_not_do_so_for_ever(monkeypatch, actor):
+    monkeypatch.setattr(service, "ScoringActor", actor)
+    client = ScoringClient.connect(ScoringOptions(verifier=VerifierOptions(workers=1)))
 
     async def run():
-        client = ScoringClient.connect(ScoringOptions(verifier=VerifierOptions(workers=1)))
-        try:
-            with pytest.raises(RayActorError):
-                await asyncio.wait_for(client.score("poison", "15"), 300)
-            return await client.score("15", "15")
-        finally:
-            client.close()
+        with pytest.raises(RayActorError, match="one scoring actor after the other has died"):
+            await asyncio.wait_for(client.score("poison", "15"), 60)
+        monkeypatch.setattr(service, "ScoringActor", Scorer)  # what there is from now on
+        return await client.score("15", "15")
 
-    assert asyncio.run(run()).acc == 1.0
+    try:
+        assert asyncio.run(run()).acc == 1.0
+    finally:
+        client.close()
 
 
 def test_an_actor_that_cannot_start_says_why():

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from dsdr_verl.trainer import processes, watchdog
+from dsdr_verl.trainer import processes, sentries, watchdog
 from dsdr_verl.trainer.processes import Findings, Kind, Process, Watch
 from dsdr_verl.trainer.watchdog import RunFailed, Watchdog
 
@@ -213,6 +213,37 @@ def test_what_sentries_find(make):
     with pytest.raises(RunFailed), watch:
         watch.check()
     assert watch._sentries.ended
+
+
+def test_a_node_that_cannot_be_looked_at(monkeypatch):
+    """One failed look is forgiven, however long ago it was asked for."""
+    clock, answers = Mock(), Mock()
+    monkeypatch.setattr(sentries.time, "monotonic", clock)
+    monkeypatch.setattr(sentries.ray, "wait", lambda refs, timeout: (refs, []))
+    monkeypatch.setattr(sentries.ray, "get", answers)
+    watched = sentries.Sentries.__new__(sentries.Sentries)
+    watched._of, watched._asked = {"10.0.0.2": Mock()}, {}
+
+    def look(now: float, answer: Findings | Exception | None) -> list[str]:
+        clock.return_value, answers.side_effect = now, [answer]
+        return watched.look().faults
+
+    failed = sentries.ray.exceptions.RayError("no file descriptor")
+    assert look(0, None) == look(90, failed) == look(95, Findings()) == look(100, None) == []
+    assert look(105, failed) == look(120, failed) == []
+    assert look(150, failed) == ["node 10.0.0.2 has not answered for 45 s: RayError: no file descriptor"]
+
+
+def test_the_end_of_a_scoring_actor_is_its_clients_affair(monkeypatch):
+    def died(name):
+        cause = Mock(actor_died_error_context=Mock(reason=watchdog.ActorDiedErrorContext.WORKER_DIED))
+        return {"ActorID": name, "ActorClassName": name, "Pid": 5, "DeathCause": cause}
+
+    watch = Watchdog.__new__(Watchdog)
+    watch._job = "01000000"
+    found = {name: died(name) for name in ("ScoringActor", "WorkerDict")}
+    monkeypatch.setattr(watchdog.ray._private.state, "actors", lambda **_: found)
+    assert [actor["ActorClassName"] for actor in watch._dead_actors()] == ["WorkerDict"]
 
 
 def test_a_dead_actor_has_some_seconds(monkeypatch, make):
