@@ -47,12 +47,15 @@ def runs_of(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| fault | process | stage | outcome | s | what it said |", "|---|---|---|---|---|---|"]
-    for row in sorted(rows, key=lambda row: (row["cell"]["fault"], row["cell"]["kind"], row["cell"]["stage"])):
-        cell, seconds = row["cell"], "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        said = row["said"].replace("|", "\\|")[:160]
-        what = f"**WRONG: {row['wrong']}**" if row["wrong"] else row["what"]
-        lines.append(f"| {cell['fault']} | {cell['kind']} | {cell['stage']} | {what} | {seconds} | {said} |")
+    """A line for each fault of each process, a column for each stage: "on", or the seconds to the end of the run."""
+    lines = [f"| fault | process | {' | '.join(STAGES)} |", "|---|---|" + "--:|" * len(STAGES)]
+    found: dict[tuple, dict[str, str]] = {}
+    for row in rows:
+        cell = row["cell"]
+        what = "**WRONG**" if row["wrong"] else "on" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        found.setdefault((cell["fault"], cell["kind"]), {})[cell["stage"]] = what
+    for pair, stages in sorted(found.items()):
+        lines.append(f"| {' | '.join(pair)} | {' | '.join(stages.get(stage, '') for stage in STAGES)} |")
     return "\n".join(lines) + "\n"
 
 
