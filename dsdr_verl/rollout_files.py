@@ -72,15 +72,18 @@ def read_rollouts(path: str | os.PathLike) -> pd.DataFrame:
 def write_rollouts(frame: pd.DataFrame, path: Path) -> None:
     """Writes a table in the form that the suffix tells; the file appears once it is whole."""
     scratch = path.with_name(f".{path.name}.part")
-    if suffix_of(path) == ".parquet":
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        # Without pandas' own notes, in which it cannot read back nested types.
-        pyarrow.parquet.write_table(table.replace_schema_metadata(None), scratch)
-    else:
-        with (gzip.open if path.suffix == ".gz" else open)(scratch, "wt", encoding="utf-8") as file:
-            for row in frame.to_dict("records"):
-                file.write(json.dumps({key: value for key, value in row.items() if not _is_nan(value)}) + "\n")
-    scratch.replace(path)
+    try:
+        if suffix_of(path) == ".parquet":
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            # Without pandas' own notes, in which it cannot read back nested types.
+            pyarrow.parquet.write_table(table.replace_schema_metadata(None), scratch)
+        else:
+            with (gzip.open if path.suffix == ".gz" else open)(scratch, "wt", encoding="utf-8") as file:
+                for row in frame.to_dict("records"):
+                    file.write(json.dumps({key: value for key, value in row.items() if not _is_nan(value)}) + "\n")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def parse_rollouts(frame: pd.DataFrame, group_by: str | None = None, reserved: Sequence[str] = ()) -> Rollouts:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
         out = _with_mark(out, ".partial")
     table = job.table(dsdr, norm_by_std)
     if len(table):
-        write_rollouts(table, out)
+        try:
+            write_rollouts(table, out)
+        except OSError as error:  # a full disk must not cost hours of scoring
+            code = code or 1
+            print(f"{out} cannot be written ({error}); the scores go to another place", file=sys.stderr)
+            out = Path(tempfile.mkdtemp(prefix="dsdr_scores_")) / out.name
+            write_rollouts(table, out)
         _print_summary(table, job.seconds, out)
     return code
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -415,6 +416,20 @@ def test_failure_keeps_what_is_done(tmp_path, scorer, capsys):
     assert "MemoryError: no room" in err and "failed after 14 of 21 rollouts; whole groups are kept" in err
     assert read_rollouts(tmp_path / "rollouts.scored.partial.jsonl")["uid"].unique().tolist() == ["p1", "p2"]
     assert not (tmp_path / "rollouts.scored.jsonl").exists()
+
+
+def test_a_full_disk_costs_no_scores(tmp_path, scorer, table, capsys):
+    path, free = tmp_path / "rollouts.jsonl", tmp_path / "free"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / ".rollouts.scored.jsonl.part").symlink_to("/dev/full")
+    free.mkdir()
+    with opened_by_command(scorer) as patch:
+        patch.setattr(tempfile, "tempdir", str(free))
+        assert main([str(path)]) == 1
+    assert "cannot be written ([Errno 28]" in capsys.readouterr().err
+    (kept,) = free.glob("dsdr_scores_*/rollouts.scored.jsonl")
+    assert_same_scores(read_rollouts(kept), table)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["free", "rollouts.jsonl"]
 
 
 HARD = r"\boxed{10^{10^{10}}}"  # hours
