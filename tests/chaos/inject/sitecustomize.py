@@ -153,8 +153,14 @@ def arm(module, target: tuple, faults: list) -> None:
 
 
 def ask_always(module) -> None:
-    """Strings and plain numbers decide most answers of a tiny run; here each goes to a verifier's process."""
-    module.compare = lambda answer, truth: [(answer, truth)]
+    """Strings and plain numbers decide most answers of a tiny run; here a verifier's process says it after them."""
+    decide = module.compare
+
+    def compare(answer, truth):
+        same = decide(answer, truth)
+        return [("1", "1" if same else "2")] if isinstance(same, bool) else same
+
+    module.compare = compare
 
 
 class _Changed(MetaPathFinder):
