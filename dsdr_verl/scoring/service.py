@@ -20,7 +20,7 @@ from dsdr_verl.scoring.scorer import RolloutScore, Scorer
 __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
 NAME = "dsdr_scoring_{}"
-ATTEMPTS = 4  # at one call, each with another actor
+ATTEMPTS = 4  # at one call, each with another actor if the last one died
 CONCURRENCY = 10_000  # items that an actor holds at once
 BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # seconds
 
@@ -111,13 +111,13 @@ class ScoringClient:
             try:
                 return await getattr(actor, method).remote(*args)
             except (RayActorError, OutOfMemoryError) as error:
-                if not isinstance(error, ActorUnavailableError):
+                if dead := not isinstance(error, ActorUnavailableError):  # or out of reach: it is asked again
                     ray.kill(actor)  # or its name would give the dead one once more
                 if getattr(error, "actor_init_failed", False):  # so would the next
                     raise
                 if attempt == ATTEMPTS:
                     raise RayActorError(error_msg=f"one scoring actor after the other has died. {error}") from error
-                if self._actors[i] is actor:  # nobody replaced it meanwhile
+                if dead and self._actors[i] is actor:  # nobody replaced it meanwhile
                     self._actors[i] = self._actor(i)
 
     def _actor(self, i: int) -> ActorHandle:
