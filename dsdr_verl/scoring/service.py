@@ -20,7 +20,8 @@ from dsdr_verl.scoring.scorer import RolloutScore, Scorer
 __all__ = ["RolloutScore", "Scorer", "ScoringActor", "ScoringClient"]
 
 NAME = "dsdr_scoring_{}"
-ATTEMPTS = 4  # at one call, each with another actor if the last one died
+DEATHS = 4  # of one actor after the other, that one call outlives but for the last
+PATIENCE_S = 60  # with one that is out of reach; Ray takes some 40 s to find that a node is lost
 CONCURRENCY = 10_000  # items that an actor holds at once
 BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]  # seconds
 
@@ -106,18 +107,24 @@ class ScoringClient:
         return await asyncio.gather(*(self._ask(i, method) for i in range(len(self._actors))))
 
     async def _ask(self, i: int, method: str, *args: Any) -> Any:
-        for attempt in range(1, ATTEMPTS + 1):
+        deaths, pauses = 0, 0
+        while True:
             actor = self._actors[i]
             try:
                 return await getattr(actor, method).remote(*args)
+            except ActorUnavailableError:  # Ray does not know yet whether it is dead
+                pauses += 1
+                if pauses > PATIENCE_S:
+                    raise
+                await asyncio.sleep(1)
             except (RayActorError, OutOfMemoryError) as error:
-                if dead := not isinstance(error, ActorUnavailableError):  # or out of reach: it is asked again
-                    ray.kill(actor)  # or its name would give the dead one once more
+                deaths += 1
+                ray.kill(actor)  # or its name would give the dead one once more
                 if getattr(error, "actor_init_failed", False):  # so would the next
                     raise
-                if attempt == ATTEMPTS:
+                if deaths == DEATHS:
                     raise RayActorError(error_msg=f"one scoring actor after the other has died. {error}") from error
-                if dead and self._actors[i] is actor:  # nobody replaced it meanwhile
+                if self._actors[i] is actor:  # nobody replaced it meanwhile
                     self._actors[i] = self._actor(i)
 
     def _actor(self, i: int) -> ActorHandle:

@@ -34,22 +34,25 @@ DIED, NO_MEMORY, OUT_OF_REACH = ActorDiedError(), OutOfMemoryError("full"), Acto
 
 
 @pytest.mark.parametrize(
-    ("answers", "actors"),
+    ("answers", "actors", "error"),
     [
-        (["scored"], 1),
-        ([OUT_OF_REACH, OUT_OF_REACH, "scored"], 1),
-        ([DIED, OUT_OF_REACH, NO_MEMORY, "scored"], 3),
-        ([DIED, DIED, NO_MEMORY, DIED], 4),
-        ([OUT_OF_REACH] * 4, 1),
+        (["scored"], 1, None),
+        ([OUT_OF_REACH] * 20 + ["scored"], 1, None),
+        ([DIED, *[OUT_OF_REACH] * 20, NO_MEMORY, DIED, "scored"], 4, None),
+        ([DIED, DIED, NO_MEMORY, DIED], 4, "one scoring actor after the other has died"),
+        ([OUT_OF_REACH] * 61, 1, "is unavailable: lost"),
     ],
 )
-def test_a_dead_actor_is_replaced_and_one_out_of_reach_asked_again(monkeypatch, answers, actors):
-    given, made, killed = iter(answers), [], []
+def test_a_dead_actor_is_replaced_and_one_out_of_reach_asked_again(monkeypatch, answers, actors, error):
+    given, made, killed, slept = iter(answers), [], [], []
 
     async def ask(*_):
         if isinstance(answer := next(given), Exception):
             raise answer
         return answer
+
+    async def sleep(seconds):
+        slept.append(seconds)
 
     def make(self, i):
         made.append(Mock(score=Mock(remote=ask)))
@@ -57,10 +60,11 @@ def test_a_dead_actor_is_replaced_and_one_out_of_reach_asked_again(monkeypatch, 
 
     monkeypatch.setattr(ScoringClient, "_actor", make)
     monkeypatch.setattr(service.ray, "kill", killed.append)
+    monkeypatch.setattr(service.asyncio, "sleep", sleep)
     scored = ScoringClient.connect(ScoringOptions()).score("15", "15")
-    if answers[-1] == "scored":
-        assert asyncio.run(scored) == "scored" and killed == made[:-1]
-    else:
-        with pytest.raises(RayActorError, match="one scoring actor after the other"):
+    if error:
+        with pytest.raises(RayActorError, match=error):
             asyncio.run(scored)
-    assert len(made) == actors
+    else:
+        assert asyncio.run(scored) == "scored" and killed == made[:-1]
+    assert len(made) == actors and sum(slept) == min(answers.count(OUT_OF_REACH), service.PATIENCE_S)
