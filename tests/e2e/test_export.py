@@ -29,7 +29,7 @@ with torch.no_grad():
     print("found", json.dumps([log_probs(ids) for ids in sequences]))
 """
 BY_VLLM = """
-import json, sys
+import json, os, sys
 from dsdr_verl.platform import vllm_metadata
 vllm_metadata.install()
 from vllm import LLM, SamplingParams
@@ -41,7 +41,10 @@ if __name__ == "__main__":
     print("found", json.dumps([
         [entry[token].logprob for token, entry in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
         for ids, output in zip(sequences, outputs, strict=True)
-    ]))
+    ]), flush=True)
+    llm.llm_engine.engine_core.shutdown()
+    # A daemon thread that is inside C++ as Python finalizes ends the process with SIGABRT: seen once.
+    os._exit(0)
 """
 
 
