@@ -43,7 +43,7 @@ if __name__ == "__main__":
         for ids, output in zip(sequences, outputs, strict=True)
     ]), flush=True)
     llm.llm_engine.engine_core.shutdown()
-    # A daemon thread that is inside C++ as Python finalizes ends the process with SIGABRT: seen once.
+    # Leaving it to Python ended in SIGABRT once, as of a thread that is inside C++ while Python finalizes.
     os._exit(0)
 """
 
