@@ -8,24 +8,30 @@ import json
 import random
 import shutil
 import sys
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.cell import START, STEPS, Cell, Outcome, outcomes
+from tests.chaos.cell import START, Cell, Outcome, outcomes
 from tests.chaos.inject.sitecustomize import FAULTS, KINDS, STAGES
 
-# Their runs go on, so that one run has a fault at each stage.
-SURVIVED = ("scoring_actor", "verifier")
-NEVER = {("stop", "driver")}  # nobody is left to notice; it goes on when it is let go
+# Faults of one process that its run may go on after, so that they share one: a stage after another.
+SHARED = {"slow", "memory"}
+SURVIVED = {"scoring_actor", "verifier"}  # whatever the fault
+LATER = {"agent_worker", "verifier"}  # they come after start-up
+
+
+def never(cell: Cell) -> bool:
+    """What there is not; and nobody is left to notice a stopped driver, which goes on when it is let go."""
+    return (cell.fault, cell.kind) == ("stop", "driver") or (cell.stage == START and cell.kind in LATER)
 
 
 def matrix(faults: list[str], kinds: list[str], stages: list[str]) -> list[Cell]:
     cells = [Cell(*parts) for parts in product([f for f in faults if f != "disk"], kinds, stages)]
     if "disk" in faults:
         cells += [Cell("disk", "all", stage) for stage in stages]
-    return [cell for cell in cells if (cell.fault, cell.kind) not in NEVER]
+    return [cell for cell in cells if not never(cell)]
 
 
 def once(cells: list[Cell], done: list[Cell]) -> list[Cell]:
@@ -39,11 +45,15 @@ def once(cells: list[Cell], done: list[Cell]) -> list[Cell]:
 
 
 def runs_of(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that share a run: those that are survived, one a step."""
-    shared = [cell for cell in cells if cell.kind in SURVIVED or cell.fault == "slow"]
-    shared.sort(key=lambda cell: cell.kind != "verifier")  # which a new scoring actor starts when it needs one
-    together = [shared[i : i + STEPS - 1] for i in range(0, len(shared), STEPS - 1)]
-    return together + [[cell] for cell in cells if cell not in shared]
+    """Cells that share a run; those that come after its end are left."""
+    shared: dict[tuple, list[Cell]] = {}
+    alone = []
+    for cell in cells:
+        if cell.fault in SHARED or cell.kind in SURVIVED:
+            shared.setdefault((cell.fault, cell.kind), []).append(cell)
+        else:
+            alone.append([cell])
+    return [*shared.values(), *alone]
 
 
 def table(rows: list[dict]) -> str:
@@ -79,16 +89,21 @@ def main(argv: list[str] | None = None) -> int:
     if args.sample:
         todo = random.Random(args.seed).sample(todo, min(args.sample, len(todo)))
     console.print(f"{len(todo)} runs, one to four minutes each; {len(done)} outcomes are there")
-    for number, cells in enumerate(todo, 1):
+    for number in count(1):
+        if not todo:
+            break
+        cells = todo.pop(0)
         folder = args.out / "runs" / "-".join(cells[0].at(len(cells)).split("/"))
         shutil.rmtree(folder, ignore_errors=True)
         for outcome in outcomes(folder.absolute(), cells):
+            cells = [cell for cell in cells if cell != outcome.cell]
             rows.append(outcome.row())
             with open(results, "a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-            console.print(f"{number}/{len(todo)} {line(outcome)}", soft_wrap=True)
+            console.print(f"{number}/{number + len(todo)} {line(outcome)}", soft_wrap=True)
             if not outcome.wrong:
                 shutil.rmtree(folder, ignore_errors=True)
+        todo += [cells] if cells else []
     (args.out / "table.md").write_text(table(rows))
     wrong = sum(bool(row["wrong"]) for row in rows)
     console.print(f"{len(rows)} outcomes, {wrong} of them wrong: {args.out / 'table.md'}")

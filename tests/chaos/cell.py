@@ -9,7 +9,8 @@ from dsdr_verl.trainer.checkpoints import flaw, steps_in
 from tests.e2e.runs import TINY, Run, Started
 
 INJECT = str(Path(__file__).parent / "inject")
-STEPS = 12
+STEPS = 24  # room for a fault at each stage, and for a watchdog to see what stands still
+APART = 2  # steps between two faults, so that a verifier has come back
 START = "start"  # the only stage that is no step's
 LIMIT_S = 60  # from a fault to the end of its run
 TRAIN = (
@@ -53,9 +54,9 @@ class Outcome:
 
 
 def outcomes(folder: Path, cells: list[Cell]) -> list[Outcome]:
-    """Strike each of `cells` in one run, one a step from the second on; those after its end have no outcome."""
+    """Strike each of `cells` in one run, from the second step on; those after its end have no outcome."""
     struck = folder / "struck.jsonl"
-    faults = " ".join(cell.at(step) for step, cell in enumerate(cells, start=2))
+    faults = " ".join(cell.at(APART * place) for place, cell in enumerate(cells, start=1))
     run_dir = folder / "run"
     env = {"DSDR_TEST_FAULTS": faults, "DSDR_TEST_STRUCK": str(struck), "PYTHONPATH": INJECT}
     env["DSDR_TEST_FILL"] = str(run_dir / "ballast")
@@ -68,6 +69,8 @@ def outcomes(folder: Path, cells: list[Cell]) -> list[Outcome]:
     rows = list(map(json.loads, struck.read_text().splitlines())) if struck.exists() else []
     if not rows:
         return [Outcome(cells[0], "ends", None, _said(run), f"no fault came; exit code {run.returncode}")]
+    while run.returncode and rows[1:] and not rows[-1]["pids"]:
+        rows.pop()  # the fault before it has ended its process
     found = [Outcome(Cell(row["fault"], row["kind"], row["stage"]), "goes on", None, "", "") for row in rows]
     for outcome, row in zip(found, rows, strict=True):
         if not row["pids"]:

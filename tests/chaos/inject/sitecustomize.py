@@ -14,6 +14,7 @@ import time
 from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
+from itertools import count
 
 TRAINER = "dsdr_verl.trainer.dsdr_trainer"
 STAGES = {
@@ -59,6 +60,8 @@ def strike(fault: str, kind: str, step: int, stage: str) -> None:
     what = {"fault": fault, "kind": kind, "stage": stage, "step": step}
     if any(what.items() <= row.items() for row in struck()):
         return  # this process stands in for one that was killed by it
+    over = max((row["at"] + SLOW_S for row in struck() if row["fault"] == "slow"), default=0)
+    time.sleep(max(0, over - time.time()))  # else the same process stands still for twice as long
     mark, found = os.environ["DSDR_TEST_RUN"], []
     for process in psutil.process_iter():
         try:
@@ -154,11 +157,14 @@ def arm(module, target: tuple, faults: list) -> None:
 
 def ask_always(module) -> None:
     """Strings and plain numbers decide most answers of a tiny run; here a verifier's process says it after them."""
-    decide = module.compare
+    decide, numbers = module.compare, count()
 
     def compare(answer, truth):
         same = decide(answer, truth)
-        return [("1", "1" if same else "2")] if isinstance(same, bool) else same
+        if not isinstance(same, bool):
+            return same
+        number = next(numbers)  # none twice: what has been asked is remembered
+        return [(str(number), str(number if same else number + 1))]
 
     module.compare = compare
 
