@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     console, results = Console(highlight=False), args.out / "results.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
-    found = list(map(json.loads, results.read_text().splitlines())) if results.exists() else []
-    rows = [row for row in found if not row["wrong"]]
+    kept = map(json.loads, results.read_text().splitlines()) if results.exists() else []
+    rows = [row for row in kept if not row["wrong"]]
     done = [Cell(**row["cell"]) for row in rows]
     cells = matrix(args.faults, args.kinds, args.stages)
     todo = runs_of(once(cells, done) if args.once else [cell for cell in cells if cell not in done])
@@ -95,14 +95,15 @@ def main(argv: list[str] | None = None) -> int:
         cells = todo.pop(0)
         folder = args.out / "runs" / "-".join(cells[0].at(len(cells)).split("/"))
         shutil.rmtree(folder, ignore_errors=True)
-        for outcome in outcomes(folder.absolute(), cells):
+        found = outcomes(folder.absolute(), cells)
+        for outcome in found:
             cells = [cell for cell in cells if cell != outcome.cell]
             rows.append(outcome.row())
             with open(results, "a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
             console.print(f"{number}/{number + len(todo)} {line(outcome)}", soft_wrap=True)
-            if not outcome.wrong:
-                shutil.rmtree(folder, ignore_errors=True)
+        if not any(outcome.wrong for outcome in found):
+            shutil.rmtree(folder, ignore_errors=True)
         todo += [cells] if cells else []
     (args.out / "table.md").write_text(table(rows))
     wrong = sum(bool(row["wrong"]) for row in rows)
