@@ -7,16 +7,15 @@ call meanwhile, and fails with what that has failed with.
 from __future__ import annotations
 
 import time
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import ray
 import torch
 import zmq
-from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender, create_shared_memory
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-from dsdr_verl.platform.sockets import of_this_run
+from dsdr_verl.platform.sockets import of_this_run, segment_of_this_run
 
 SILENCE_S = 50.0  # of a worker that neither answers nor fails
 
@@ -43,7 +42,7 @@ class CPUServerAdapter(ServerAdapter):
             "update_weights_from_ipc", non_block=True, kwargs={**kwargs, "use_shm": self.use_shm}
         )
         megabytes = self.config.checkpoint_engine.update_weights_bucket_megabytes
-        await WatchedSender(self.zmq_handle, megabytes, self.use_shm, call).async_send_weights(weights)
+        await WatchedSender(self.zmq_handle, megabytes, call).async_send_weights(weights)
         if call is not None:
             await call
         if self._has_server:
@@ -58,8 +57,8 @@ class WatchedSender(BucketedWeightSender):
         call: of the receiver's method; None where another process has made it.
     """
 
-    def __init__(self, zmq_handle: str, bucket_size_mb: int, use_shm: bool, call: ray.ObjectRef | None):
-        super().__init__(zmq_handle, bucket_size_mb, use_shm)
+    def __init__(self, zmq_handle: str, bucket_size_mb: int, call: ray.ObjectRef | None):
+        super().__init__(zmq_handle, bucket_size_mb, use_shm=True)
         self._call = call
 
     def _init_socket(self) -> None:
@@ -67,14 +66,11 @@ class WatchedSender(BucketedWeightSender):
         self.socket = WatchedSocket(self.socket, self._call)
 
     def _init_buffer(self) -> None:
-        try:
-            super()._init_buffer()
-        except BaseException:
-            if self.use_shm and self.socket.message:  # its name; verl removes it only once it was answered
-                made = SharedMemory(self.socket.message["name"])
-                made.close()
-                made.unlink()
-            raise
+        name = segment_of_this_run()
+        self.shm = create_shared_memory(self.bucket_size, name)  # known before any wait: it goes if that fails
+        self.buffer = torch.frombuffer(self.shm.buf, dtype=torch.uint8)
+        self.socket.send_pyobj({"name": name, "size": self.bucket_size})
+        self.socket.recv()
 
 
 class WatchedSocket:
@@ -84,10 +80,8 @@ class WatchedSocket:
 
     def __init__(self, socket: zmq.Socket, call: ray.ObjectRef | None):
         self._socket, self._call = socket, call
-        self.message: Any = None  # the last one
 
     def send_pyobj(self, message: Any) -> None:
-        self.message = message
         self._wait(zmq.POLLOUT)
         self._socket.send_pyobj(message)
 

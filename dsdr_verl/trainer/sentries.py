@@ -8,6 +8,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dsdr_verl.platform.sockets import remove_left_by
 from dsdr_verl.trainer import processes, segments
 from dsdr_verl.trainer.causes import describe
 from dsdr_verl.trainer.processes import Findings, Watch
@@ -33,6 +34,7 @@ class Sentry:
         segments.update(self._segments, self._run)
         processes.end_all(self._run)
         segments.remove(self._segments)
+        remove_left_by(self._run)
 
 
 class Sentries:

@@ -25,7 +25,7 @@ from glob import escape, glob
 from pathlib import Path
 from uuid import uuid4
 
-from dsdr_verl.platform.sockets import RUN, sockets_of
+from dsdr_verl.platform.sockets import RUN, remove_left_by
 from dsdr_verl.ray_address import joins_cluster
 from dsdr_verl.trainer import processes, segments
 
@@ -122,8 +122,7 @@ class Traces:
         self.over.set()
         segments.update(self.segments, self.run)
         processes.end_all(self.run)
-        for socket in sockets_of(self.run):
-            socket.unlink(missing_ok=True)
+        remove_left_by(self.run)
         segments.remove(self.segments)
         for session in self._sessions():
             if logs:

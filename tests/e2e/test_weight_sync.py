@@ -57,7 +57,7 @@ def send(model: LlamaForCausalLM, handle: str) -> None:
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     # 1 MiB buckets: the model takes several
-    asyncio.run(WatchedSender(handle, 1, use_shm=True, call=None).async_send_weights(iter(weights.items())))
+    asyncio.run(WatchedSender(handle, 1, call=None).async_send_weights(iter(weights.items())))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -66,9 +66,11 @@ def test_another_node_keeps_nothing_of_a_run(monkeypatch):
     try:
         sentry = Sentry(run)
         sentry.look()
+        weights = segments.SHARED_MEMORY / f"verl_weights_{run}_1"
+        weights.touch()  # by one that was killed before the next look
         killed.kill(), killed.wait()
         sentry.end()
-        assert lives.wait(10) < 0 and other.poll() is None
+        assert lives.wait(10) < 0 and other.poll() is None and not weights.exists()
         assert {each for each in segments.all_names() if each.startswith(name)} == {f"{name}_c"}
     finally:
         for process in (killed, lives, other):

@@ -41,14 +41,16 @@ def test_nothing_is_left(tmp_path):
     (session / "logs" / "gcs_server.err").write_text("why")
     (session.parent / "session_latest").symlink_to(session)
     traces.note(session=str(session))
-    socket = Path(f"/tmp/rl-colocate-zmq-{traces.run}-1.sock")
-    socket.touch()
+    meeting = Path(f"/tmp/rl-colocate-zmq-{traces.run}-1.sock"), Path(f"/dev/shm/verl_weights_{traces.run}_1")
+    for path in meeting:
+        path.touch()
     stopped, other = child(traces.run), child("another")
     stopped.send_signal(signal.SIGSTOP)
     assert runs(traces.janitor.pid) and traces.remove(logs=logs) and not runs(traces.janitor.pid)
     assert stopped.wait(10) == -signal.SIGKILL and other.poll() is None
     other.kill()
-    assert not socket.exists() and not list(tmp_path.glob("dsdr-run-*")) and not list(session.parent.iterdir())
+    assert not any(path.exists() for path in meeting)
+    assert not list(tmp_path.glob("dsdr-run-*")) and not list(session.parent.iterdir())
     assert (logs / "gcs_server.err").read_text() == "why"
 
 

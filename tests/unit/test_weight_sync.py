@@ -1,16 +1,20 @@
 """The sender of weights: where it meets the receiver, and that none of its waits is for ever."""
 
 import asyncio
+import subprocess
+import sys
 import time
+from uuid import uuid4
 
 import pytest
 import ray
 import torch
 
 from dsdr_verl.platform import vllm_rollout
-from dsdr_verl.platform.sockets import RUN, of_this_run
+from dsdr_verl.platform.sockets import RUN, of_this_run, remove_left_by
 from dsdr_verl.platform.vllm_rollout import WatchedSender
 from dsdr_verl.trainer import segments
+from tests.e2e.processes import eventually
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -30,12 +34,31 @@ def send(tmp_path, monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
 
     def to_nobody(call) -> None:
-        sender = WatchedSender(f"ipc://{tmp_path}/socket", 1, use_shm=True, call=call)
+        sender = WatchedSender(f"ipc://{tmp_path}/socket", 1, call=call)
         asyncio.run(sender.async_send_weights(iter([("a", torch.zeros(2))])))
 
     before = segments.all_names()
     yield to_nobody
     assert segments.all_names() <= before
+
+
+def test_what_a_killed_sender_leaves_is_the_runs(tmp_path, monkeypatch):
+    run = uuid4().hex[:8]
+    monkeypatch.setenv(RUN, run)
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    code = f"""
+import asyncio, torch
+from dsdr_verl.platform.vllm_rollout import WatchedSender
+sender = WatchedSender("ipc://{tmp_path}/socket", 1, call=None)
+asyncio.run(sender.async_send_weights(iter([("a", torch.zeros(2))])))
+"""
+    sender = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        eventually(lambda: any(run in name for name in segments.all_names()), seconds=60)
+    finally:
+        sender.kill(), sender.wait()
+    remove_left_by(run)
+    assert not any(run in name for name in segments.all_names())
 
 
 def test_a_receiver_that_never_comes(send, monkeypatch, tmp_path):
