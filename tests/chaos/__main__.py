@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 import sys
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
@@ -89,10 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.sample:
         todo = random.Random(args.seed).sample(todo, min(args.sample, len(todo)))
     console.print(f"{len(todo)} runs, one to four minutes each; {len(done)} outcomes are there")
-    for number in count(1):
-        if not todo:
-            break
-        cells = todo.pop(0)
+    number = 0
+    while todo:
+        number, cells = number + 1, todo.pop(0)
         folder = args.out / "runs" / "-".join(cells[0].at(len(cells)).split("/"))
         shutil.rmtree(folder, ignore_errors=True)
         found = outcomes(folder.absolute(), cells)

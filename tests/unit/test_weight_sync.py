@@ -42,7 +42,7 @@ def send(tmp_path, monkeypatch):
     assert segments.all_names() <= before
 
 
-def test_what_a_killed_sender_leaves_is_the_runs(tmp_path, monkeypatch):
+def test_the_memory_of_a_sender_is_told_as_the_runs(tmp_path, monkeypatch):
     run = uuid4().hex[:8]
     monkeypatch.setenv(RUN, run)
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
@@ -55,10 +55,10 @@ asyncio.run(sender.async_send_weights(iter([("a", torch.zeros(2))])))
     sender = subprocess.Popen([sys.executable, "-c", code])
     try:
         eventually(lambda: any(run in name for name in segments.all_names()), seconds=60)
+        remove_left_by(run)  # while it lives: Python's tracker may come first after it
+        assert not any(run in name for name in segments.all_names())
     finally:
         sender.kill(), sender.wait()
-    remove_left_by(run)
-    assert not any(run in name for name in segments.all_names())
 
 
 def test_a_receiver_that_never_comes(send, monkeypatch, tmp_path):
